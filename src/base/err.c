@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The error value and the one table that tells what each code means at the edge.
+ */
+#include "config.h"
+#include "base/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* clang-format off */
+static const struct err_info infos[ERR_COUNT] = {
+	/*                          status  type                     name                     retryable log */
+	[ERR_NONE]               = { 0, 200, "",                      "",                       false, false },
+	[ERR_INVALID]            = { 0, 400, "invalid_request_error", "invalid_value",          false, false },
+	[ERR_JSON]               = { 0, 400, "invalid_request_error", "invalid_json",           false, false },
+	[ERR_CONTEXT_LENGTH]     = { 0, 400, "invalid_request_error", "context_length_exceeded", false, false },
+	[ERR_UNAUTHENTICATED]    = { 0, 401, "invalid_request_error", "invalid_api_key",        false, false },
+	[ERR_FORBIDDEN]          = { 0, 403, "permission_error",      "permission_denied",      false, false },
+	[ERR_NOT_FOUND]          = { 0, 404, "invalid_request_error", "not_found",              false, false },
+	[ERR_MODEL_NOT_FOUND]    = { 0, 404, "invalid_request_error", "model_not_found",        false, false },
+	[ERR_METHOD]             = { 0, 405, "invalid_request_error", "method_not_allowed",     false, false },
+	[ERR_REQUEST_TIMEOUT]    = { 0, 408, "invalid_request_error", "request_timeout",        true,  false },
+	[ERR_CONFLICT]           = { 0, 409, "invalid_request_error", "conflict",               false, false },
+	[ERR_TOO_LARGE]          = { 0, 413, "invalid_request_error", "request_too_large",      false, false },
+	[ERR_MEDIA_TYPE]         = { 0, 415, "invalid_request_error", "unsupported_media_type", false, false },
+	[ERR_RATE_LIMITED]       = { 0, 429, "rate_limit_error",      "rate_limit_exceeded",    true,  false },
+	[ERR_HEADERS_TOO_LARGE]  = { 0, 431, "invalid_request_error", "headers_too_large",      false, false },
+	[ERR_CLIENT_GONE]        = { 0, 499, "invalid_request_error", "client_closed_request",  false, false },
+	[ERR_INTERNAL]           = { 0, 500, "server_error",          "internal_error",         true,  true },
+	[ERR_CONFIG]             = { 0, 500, "server_error",          "configuration_error",    false, true },
+	[ERR_IO]                 = { 0, 500, "server_error",          "io_error",               true,  true },
+	[ERR_BUSY]               = { 0, 503, "server_error",          "overloaded",             true,  true },
+	[ERR_AUTH_UNAVAILABLE]   = { 0, 503, "server_error",          "auth_unavailable",       true,  true },
+	[ERR_DB_UNAVAILABLE]     = { 0, 503, "server_error",          "database_unavailable",   true,  true },
+	[ERR_DB]                 = { 0, 500, "server_error",          "database_error",         true,  true },
+	[ERR_UNCERTAIN]          = { 0, 503, "server_error",          "database_uncertain",     true,  true },
+	[ERR_UPSTREAM]           = { 0, 502, "server_error",          "upstream_error",         true,  true },
+	[ERR_UPSTREAM_AUTH]      = { 0, 502, "server_error",          "upstream_auth_error",    false, true },
+	[ERR_UPSTREAM_REFUSED]   = { 0, 400, "invalid_request_error", "upstream_refused",       false, false },
+	[ERR_UPSTREAM_UNAVAILABLE] = { 0, 503, "server_error",        "upstream_unavailable",   true,  true },
+	[ERR_UPSTREAM_TIMEOUT]   = { 0, 504, "server_error",          "upstream_timeout",       true,  true },
+};
+/* clang-format on */
+
+const struct err_info *err_info(enum err_code code)
+{
+	return (unsigned)code < ERR_COUNT ? &infos[code] : &infos[ERR_INTERNAL];
+}
+
+int err_status(const struct err *err)
+{
+	return err->http_status ? err->http_status : err_info(err->code)->status;
+}
+
+void err_clear(struct err *err)
+{
+	err->code = ERR_NONE;
+	err->http_status = err->retry_after_ms = 0;
+	err->param[0] = err->msg[0] = err->detail[0] = '\0';
+}
+
+/* Cut text must stay UTF-8: drop a sequence that the end of the array has split. */
+static void trim_utf8(char *s)
+{
+	size_t n = strlen(s), back = 0;
+	while (back < 3 && back < n && ((unsigned char)s[n - 1 - back] & 0xC0) == 0x80)
+		back++;
+	if (back < n && (unsigned char)s[n - 1 - back] >= 0xC0 && !str_is_utf8(str_pn(s + n - 1 - back, back + 1)))
+		s[n - 1 - back] = '\0';
+}
+
+static void set_text(char *out, size_t out_n, const char *fmt, va_list ap)
+{
+	int n = vsnprintf(out, out_n, fmt, ap);
+	if (n >= 0 && (size_t)n >= out_n)
+		trim_utf8(out);
+}
+
+int err_set(struct err *err, enum err_code code, const char *fmt, ...)
+{
+	if (!err)
+		return -1;
+	err_clear(err);
+	err->code = code;
+	va_list ap;
+	va_start(ap, fmt);
+	set_text(err->msg, sizeof err->msg, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+int err_set_param(struct err *err, enum err_code code, const char *param, const char *fmt, ...)
+{
+	if (!err)
+		return -1;
+	err_clear(err);
+	err->code = code;
+	snprintf(err->param, sizeof err->param, "%s", param);
+	va_list ap;
+	va_start(ap, fmt);
+	set_text(err->msg, sizeof err->msg, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+static int append(char *out, size_t out_n, const char *fmt, va_list ap)
+{
+	size_t n = strlen(out);
+	if (n + 1 < out_n)
+		set_text(out + n, out_n - n, fmt, ap);
+	return -1;
+}
+
+int err_detail(struct err *err, const char *fmt, ...)
+{
+	if (!err)
+		return -1;
+	va_list ap;
+	va_start(ap, fmt);
+	append(err->detail, sizeof err->detail, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+int err_while(struct err *err, const char *fmt, ...)
+{
+	if (!err)
+		return -1;
+	size_t n = strlen(err->msg);
+	snprintf(err->msg + n, sizeof err->msg - n, " while ");
+	va_list ap;
+	va_start(ap, fmt);
+	append(err->msg, sizeof err->msg, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+_Noreturn void err_bug(const char *file, int line, const char *cond)
+{
+	fprintf(stderr, "{\"level\":\"fatal\",\"event\":\"bug\",\"file\":\"%s\",\"line\":%d,\"condition\":\"%s\"}\n", file, line, cond);
+	abort();
+}
