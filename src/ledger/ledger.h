@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The ledger: a row per request, a row per attempt, rollups, prices and costs. Entries are committed in groups by committer
+ * threads (or, with one serving thread, by that thread); the last byte of a billable answer waits for ledger_wait.
+ * Money is int64 nano-dollars; prices are nano-dollars per 1,000,000 units.
+ */
+#ifndef LEDGER_LEDGER_H
+#define LEDGER_LEDGER_H
+
+#include "base/err.h"
+#include "base/rand.h"
+#include "base/str.h"
+
+struct arena;
+struct buf;
+struct epoch;
+struct pg_pool;
+
+/* --- prices ------------------------------------------------------------------------------------------------------------ */
+
+#define LEDGER_NO_PRICE INT64_MIN
+struct ledger_price {
+	struct uuid id, provider;
+	struct str model; /* upstream model name, may end in `*` */
+	int64_t version;
+	int64_t effective_us;
+	/* nano-dollars per million; LEDGER_NO_PRICE: not given (cached, cache_write: as input; reasoning: as output) */
+	int64_t input, cached, cache_write, output, reasoning;
+};
+/* Tokens: input includes cached and cache_write, output includes reasoning. */
+struct ledger_usage {
+	int64_t input, cached, cache_write, output, reasoning;
+};
+struct ledger_line { const char *what; int64_t quantity, unit_nusd, nusd; };
+/* Each component quantity x price / 10^6 through __int128, rounded half to even once. lines_r takes up to 5. Saturates at
+ * INT64_MAX with ERR_INVALID. */
+int ledger_cost(const struct ledger_price *p, const struct ledger_usage *u, struct ledger_line lines_r[5], unsigned *nlines_r, int64_t *nusd_r, struct err *err);
+
+/* "1.25" dollars per million tokens -> nano-dollars per million: at most 9 decimals, no float. */
+bool ledger_parse_usd(struct str s, int64_t *nusd_r);
+void ledger_print_usd(int64_t nusd, char out[32]); /* trailing zeros kept to nine decimals */
+
+struct ledger; /* the room's state in a process */
+struct ledger_options {
+	struct pg_pool *pool;
+	struct epoch *epoch; /* listens to "price"; may be NULL */
+	unsigned committers; /* threads; 0: the caller of ledger_submit commits itself (one serving thread, headgatectl) */
+	unsigned queue, batch;
+	unsigned partition_days;
+};
+struct ledger *ledger_new(const struct ledger_options *options, struct err *err);
+/* Commit what waits, for at most wait_ms, and stop the threads. Returns the number of entries lost (logged each). */
+unsigned ledger_stop(struct ledger *l, unsigned wait_ms);
+void ledger_free(struct ledger **l);
+
+/* The price in force at wall_us: the longest matching name wins, then the newest effective. 1, 0 none, -1. Copied into out. */
+int ledger_price_find(struct ledger *l, struct uuid provider, struct str model, int64_t wall_us, struct ledger_price *out_r, struct err *err);
+
+struct ledger_price_new { struct uuid provider; struct str model; int64_t effective_us; int64_t input, cached, cache_write, output, reasoning; };
+/* A new version, never a change of an old one; identical to the newest: returns it (created_r false). */
+int ledger_price_put(struct ledger *l, const struct ledger_price_new *in, struct ledger_price *out_r, bool *created_r, struct arena *a, struct err *err);
+int ledger_price_list(struct ledger *l, struct arena *a, struct ledger_price **out_r, unsigned *n_r, struct err *err);
+
+/* --- entries ------------------------------------------------------------------------------------------------------------ */
+
+enum ledger_settled { LEDGER_NONE = 0, LEDGER_PROVIDER_USAGE, LEDGER_COUNTED, LEDGER_ESTIMATED };
+
+struct ledger_attempt {
+	struct uuid id;	       /* att_ */
+	struct str provider_name, model; /* model as asked of the provider */
+	struct uuid provider, provider_key;
+	int status;	       /* HTTP, 0: none */
+	struct str error_code; /* err_info()->name, empty when fine */
+	int64_t started_us;    /* wall */
+	int64_t duration_us, connect_us, first_byte_us; /* since started; -1: not reached */
+	struct ledger_usage usage;
+	int64_t cost_nusd;     /* LEDGER_NO_PRICE: none */
+	enum ledger_settled settled_by;
+	bool complete;
+};
+
+struct ledger_entry {
+	struct uuid id;	 /* the request's; its UUIDv7 milliseconds give the day */
+	struct uuid organization, project, key, user; /* project, user: zero is NULL */
+	struct str dialect, endpoint; /* "openai_chat", "/v1/chat/completions" */
+	struct str model_requested, model_matched, model_served; /* the caller's string; the matched row's name; the provider's */
+	struct str provider_name;
+	struct uuid provider;
+	bool stream;
+	int status;	       /* what the caller got; 499 when it left */
+	struct str error_code;
+	struct str client_request_id, end_user, remote_addr, user_agent;
+	struct ledger_usage usage;	    /* what is billed */
+	struct ledger_usage usage_counted; /* our own figures, when they were made (all -1: not) */
+	enum ledger_settled settled_by;
+	bool priced;
+	struct uuid price;
+	int64_t price_version, cost_nusd; /* LEDGER_NO_PRICE when not priced */
+	const struct ledger_line *lines;
+	unsigned nlines;
+	int64_t received_us;   /* wall */
+	int64_t duration_us, first_token_us; /* -1: none */
+	/* microseconds per stage; -1: not reached */
+	int64_t read_us, auth_us, decode_us, route_us, upstream_us, settle_us;
+	const struct ledger_attempt *attempts;
+	unsigned nattempts;
+	struct str route_json; /* the routes considered and why, JSON; may be empty */
+};
+
+/* May a new billable call begin? ERR_BUSY (503, retry-after) when the queue is above three quarters, so that an admitted call
+ * can always be queued. */
+int ledger_admit(struct ledger *l, struct err *err);
+
+/* Queue an entry: everything is copied. ticket_r (may be NULL) is waited for with ledger_wait. Never blocks, never loses. */
+struct ledger_ticket { uint64_t n; };
+void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger_ticket *ticket_r);
+/* Wait until the entry is committed. 0 committed; -1 ERR_DB_UNAVAILABLE: still queued after wait_ms (it stays queued). */
+int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err);
+
+struct ledger_stats { uint64_t committed, batches, retried, poisoned; unsigned queued; uint64_t last_commit_us, oldest_us; };
+void ledger_stats(struct ledger *l, struct ledger_stats *out_r);
+
+/* Make the partitions from yesterday to `days` ahead (SECURITY DEFINER function); the committer, worker and migrations call it. */
+int ledger_make_partitions(struct pg_pool *pool, unsigned days, struct err *err);
+
+/* --- reading ------------------------------------------------------------------------------------------------------------ */
+
+/* Writes the JSON of api.md into out. `organization` scopes everything; `user` (may be NULL) narrows to one user's. */
+struct ledger_filter {
+	struct uuid organization;
+	const struct uuid *user, *key;
+	struct str model, provider, status, error_code, end_user; /* empty: any; status "2xx" or a number */
+	int64_t from_us, to_us;	    /* 0: open */
+	struct uuid after, before;  /* zero: none */
+	unsigned limit;		    /* 1..100 */
+};
+int ledger_requests(struct pg_pool *pool, const struct ledger_filter *f, struct arena *a, struct buf *out, struct err *err);
+/* 1, 0 not found (or not theirs), -1 */
+int ledger_request(struct pg_pool *pool, const struct ledger_filter *scope, struct uuid id, struct arena *a, struct buf *out, struct err *err);
+struct ledger_usage_query {
+	struct ledger_filter filter;
+	struct str group_by;  /* "day,model": of day hour model key project user provider end_user */
+	struct str time_zone; /* IANA; empty: UTC */
+};
+int ledger_usage_report(struct pg_pool *pool, const struct ledger_usage_query *q, struct arena *a, struct buf *out, struct err *err);
+
+#endif
