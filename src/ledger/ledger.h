@@ -90,7 +90,9 @@ struct ledger_entry {
 	struct str error_code;
 	struct str client_request_id, end_user, remote_addr, user_agent;
 	struct ledger_usage usage;	    /* what is billed */
-	struct ledger_usage usage_counted; /* our own figures, when they were made (all -1: not) */
+	/* Our own figures, when the provider's were missing (-1: not made): content deltas seen in a stream, and the estimates. The
+	 * greater of the output figures is what `usage` bills. Both are kept. */
+	int64_t counted_deltas, estimated_input, estimated_output;
 	enum ledger_settled settled_by;
 	bool priced;
 	struct uuid price;
