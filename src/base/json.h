@@ -101,7 +101,8 @@ void json_edit_apply(const struct json_edit *e, struct buf *out);
 /* Writer. Commas and colons come by themselves; nesting beyond 64 or a wrong end is a BUG. */
 struct json_w {
 	struct buf *out;
-	uint64_t first; /* bit per depth: nothing written at this level yet */
+	uint64_t first;	 /* bit per depth: nothing written at this level yet */
+	uint64_t object; /* bit per depth: an object, not an array */
 	unsigned depth;
 	bool after_key;
 };

@@ -136,8 +136,8 @@ bool str_i64(struct str s, int64_t *value_r)
 	return true;
 }
 
-/* Length of the well-formed sequence at p (RFC 3629 section 4), 0 when there is none. */
-static size_t utf8_sequence(const unsigned char *p, size_t n)
+/* RFC 3629 section 4: the second byte's range depends on the first. */
+size_t str_utf8_len(const unsigned char *p, size_t n)
 {
 	unsigned char c = p[0], lo = 0x80, hi = 0xBF;
 	size_t len;
@@ -179,7 +179,7 @@ bool str_is_utf8(struct str s)
 			i += 8;
 			continue;
 		}
-		size_t len = utf8_sequence(p + i, s.n - i);
+		size_t len = str_utf8_len(p + i, s.n - i);
 		if (!len)
 			return false;
 		i += len;

@@ -46,6 +46,8 @@ bool str_i64(struct str s, int64_t *value_r);
 
 /* True when all of `s` is well-formed UTF-8 (RFC 3629: no overlongs, surrogates, or beyond U+10FFFF). */
 bool str_is_utf8(struct str s);
+/* Length of the well-formed sequence at p, of at least one byte; 0 when there is none. */
+size_t str_utf8_len(const unsigned char *p, size_t n);
 
 /* Match `s` against a pattern in which `*` stands for any run of bytes. */
 bool str_glob(struct str pattern, struct str s);
