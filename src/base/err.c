@@ -53,11 +53,21 @@ int err_status(const struct err *err)
 	return err->http_status ? err->http_status : err_info(err->code)->status;
 }
 
+const char *err_type(const struct err *err)
+{
+	return err->type[0] ? err->type : err_info(err->code)->type;
+}
+
+const char *err_name(const struct err *err)
+{
+	return err->name[0] ? err->name : err_info(err->code)->name;
+}
+
 void err_clear(struct err *err)
 {
 	err->code = ERR_NONE;
 	err->http_status = err->retry_after_ms = 0;
-	err->param[0] = err->msg[0] = err->detail[0] = '\0';
+	err->type[0] = err->name[0] = err->param[0] = err->msg[0] = err->detail[0] = '\0';
 }
 
 /* Cut text must stay UTF-8: drop a sequence that the end of the array has split. */
@@ -109,6 +119,16 @@ static int append(char *out, size_t out_n, const char *fmt, va_list ap)
 	size_t n = strlen(out);
 	if (n + 1 < out_n)
 		set_text(out + n, out_n - n, fmt, ap);
+	return -1;
+}
+
+int err_named(struct err *err, const char *type, const char *name)
+{
+	if (!err)
+		return -1;
+	if (type)
+		snprintf(err->type, sizeof err->type, "%s", type);
+	snprintf(err->name, sizeof err->name, "%s", name);
 	return -1;
 }
 

@@ -50,6 +50,8 @@ struct err {
 	enum err_code code;
 	int http_status;      /* 0: the table's */
 	int retry_after_ms;   /* 0: none */
+	char type[40];	      /* error.type and error.code where they are finer than the table's, or the provider's own; "" : */
+	char name[64];	      /* the table's */
 	char param[64];	      /* the member or parameter at fault, "" when none: "messages[3].content" */
 	char msg[256];
 	char detail[256];
@@ -66,11 +68,15 @@ struct err_info {
 
 const struct err_info *err_info(enum err_code code); /* never NULL */
 int err_status(const struct err *err);		     /* err->http_status, or the table's */
+const char *err_type(const struct err *err);	     /* err->type, or the table's */
+const char *err_name(const struct err *err);	     /* err->name, or the table's */
 
 void err_clear(struct err *err);
 /* Fill err (which may be NULL) and return -1. */
 int err_set(struct err *err, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int err_set_param(struct err *err, enum err_code code, const char *param, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Say which error.type (NULL: leave) and error.code the dialect writes, in place of the table's; returns -1. */
+int err_named(struct err *err, const char *type, const char *name);
 /* Append to the detail; returns -1. */
 int err_detail(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Append " while ..." to the message on the way up; returns -1. */
