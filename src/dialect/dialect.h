@@ -55,6 +55,10 @@ struct dialect_stream {
 	uint64_t events;
 	bool finished;		      /* every choice has a finish reason */
 	bool terminal;		      /* the dialect's terminal event was seen: the stream is whole */
+	/* the dialect's own */
+	struct arena *scratch;	      /* of one event */
+	int64_t units;		      /* what the estimate is made of, see estimate.c */
+	uint64_t finished_choices[2]; /* a bit per choice */
 };
 
 enum dialect_fate {
@@ -92,7 +96,7 @@ int64_t dialect_estimate_tokens(struct str text);
 
 /* Errors, by family of path. */
 enum dialect_family { FAMILY_OPENAI, FAMILY_ANTHROPIC, FAMILY_GEMINI, FAMILY_HEADGATE };
-enum dialect_family dialect_family_of_path(struct str path); /* /v1/messages* Anthropic, /v1beta/* Gemini, else OpenAI's (= ours plus request_id) */
+enum dialect_family dialect_family_of_path(struct str path); /* under /v1/messages Anthropic, under /v1beta/ Gemini, else OpenAI's (= ours plus request_id) */
 /* The body of an error answer. */
 void dialect_error_body(enum dialect_family family, const struct err *err, struct str request_id, struct buf *out);
 /* An in-band error event of a stream that has begun, whole with its blank line. */
