@@ -117,16 +117,31 @@ void *arena_array(struct arena *a, size_t count, size_t size)
 	return arena_zalloc(a, count * size);
 }
 
+static void resize_newest(struct arena *a, size_t had, size_t need)
+{
+	a->newest->used += need - had;
+	a->used += need - had;
+	if (a->used > a->cap)
+		a->over = true;
+}
+
 void *arena_grow(struct arena *a, void *old, size_t old_n, size_t new_n)
 {
 	struct block *b = a->newest;
 	size_t had = round_up(old_n ? old_n : 1), need = round_up(new_n ? new_n : 1);
-	if ((char *)old + had == b->bytes + b->used && need >= had && b->cap - b->used >= need - had) {
-		b->used += need - had;
-		a->used += need - had;
-		if (a->used > a->cap)
-			a->over = true;
+	bool last = (char *)old + had == b->bytes + b->used;
+	if (last && (need <= had || b->cap - b->used >= need - had)) {
+		resize_newest(a, had, need);
 		return old;
+	}
+	/* Alone in its block (a body, a tape): the block itself grows, so that no old copy stays behind. */
+	if (last && old == b->bytes && b->next) {
+		b = realloc(b, sizeof *b + need);
+		BUG_ON(!b);
+		b->cap = need;
+		a->newest = b;
+		resize_newest(a, had, need);
+		return b->bytes;
 	}
 	void *p = arena_alloc(a, new_n);
 	memcpy(p, old, old_n < new_n ? old_n : new_n);

@@ -17,7 +17,7 @@ void arena_clear(struct arena *a);	   /* runs the clean-ups in reverse order, re
 void *arena_alloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull)); /* aligned to 16, not zeroed */
 void *arena_zalloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
 void *arena_array(struct arena *a, size_t count, size_t size) __attribute__((malloc, returns_nonnull)); /* zeroed; overflow aborts */
-/* Grow the newest allocation in place when it is at the end, else copy. */
+/* Grow or shrink: in place when `old` is the newest allocation, else a copy. `old` is gone afterwards. */
 void *arena_grow(struct arena *a, void *old, size_t old_n, size_t new_n) __attribute__((returns_nonnull));
 char *arena_cstr(struct arena *a, struct str s); /* NUL-terminated copy */
 struct str arena_str(struct arena *a, struct str s);

@@ -18,6 +18,17 @@ enum {
 	JSON_NAME = 8,	    /* a member's name; its value is the next node */
 };
 
+static inline int json_hex_digit(unsigned char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The end of the number that begins at p, or NULL and where a digit is missing. */
+const unsigned char *json_number_end(const unsigned char *p, const unsigned char *end, const unsigned char **wrong_r);
+
 /* Bytes that stand for themselves in a string: ASCII without controls, quote and backslash. */
 static inline bool json_is_plain(unsigned char c)
 {
