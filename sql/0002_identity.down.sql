@@ -1,0 +1,5 @@
+drop table headgate.api_keys;
+drop table headgate.projects;
+drop table headgate.members;
+drop table headgate.users;
+drop table headgate.organizations;

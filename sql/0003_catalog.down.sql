@@ -1,0 +1,4 @@
+drop table headgate.model_targets;
+drop table headgate.models;
+drop table headgate.provider_keys;
+drop table headgate.providers;
