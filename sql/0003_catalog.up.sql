@@ -22,6 +22,7 @@ create table headgate.provider_keys (
 	secret bytea not null,
 	seal_id text not null,
 	last4 text not null,
+	position integer not null,	-- the first enabled one is used
 	enabled boolean not null default true,
 	created_at timestamptz not null default now(),
 	primary key (provider_id, id)
@@ -47,5 +48,5 @@ create table headgate.model_targets (
 create index model_targets_provider on headgate.model_targets (provider_id);
 
 grant select, insert, update, delete on headgate.providers, headgate.models, headgate.model_targets to headgate_api;
-grant select (provider_id, id, seal_id, last4, enabled, created_at), insert, update, delete on headgate.provider_keys to headgate_api;
+grant select (provider_id, id, seal_id, last4, position, enabled, created_at), insert, update, delete on headgate.provider_keys to headgate_api;
 grant select on headgate.providers, headgate.provider_keys, headgate.models, headgate.model_targets to headgate_loader;

@@ -41,10 +41,11 @@ struct provider {
 	enum provider_kind kind;
 	bool allow_http, allow_private, enabled;
 	int64_t first_byte_ms, idle_ms, total_ms; /* 0: the configuration's */
-	struct uuid key_id;	/* the newest enabled key; zero: none is needed */
+	struct uuid key_id;	/* the first enabled key; zero: none is needed */
 	struct str key_secret;	/* unsealed; lives as long as the snapshot, wiped with it */
 	struct str key_last4;
-	struct http_pool *http;
+	struct http_pool *http; /* NULL only when not enabled */
+	const char *problem;	/* why it is not enabled though its row is: "" when nothing is wrong */
 };
 struct model_target { const struct provider *provider; struct str model; /* empty: the name the caller used */ int64_t priority, weight; };
 struct model {
@@ -64,20 +65,34 @@ const struct model *catalog_models(const struct catalog_snapshot *s, unsigned *n
 const struct provider *catalog_providers(const struct catalog_snapshot *s, unsigned *n_r);
 
 /* Administration: field names as in api.md. Each ends with headgate.change and publishes the epoch. Idempotent by name:
- * *change_r tells "created", "changed" or "unchanged". */
+ * *change_r tells "created", "changed" or "unchanged". A dry run tells it and changes nothing. */
 struct provider_put {
 	struct str name, kind, base_url;
 	bool allow_http, allow_private, enabled;
 	int64_t first_byte_ms, idle_ms, total_ms;
-	const struct str *api_keys; /* NULL: leave as they are */
+	const struct str *api_keys; /* the first is used; NULL: leave as they are */
 	unsigned napi_keys;
+	bool dry_run;
 };
 int catalog_provider_put(struct catalog *c, const struct provider_put *in, struct arena *a, struct uuid *id_r, const char **change_r, struct err *err);
 int catalog_provider_remove(struct catalog *c, struct str name, struct err *err);
 struct target_put { struct str provider, model; int64_t priority, weight; };
-struct model_put { struct str name; bool enabled; const struct target_put *targets; unsigned ntargets; };
+struct model_put { struct str name; bool enabled; const struct target_put *targets; unsigned ntargets; bool dry_run; /* its providers may be missing still */ };
 int catalog_model_put(struct catalog *c, const struct model_put *in, struct arena *a, struct uuid *id_r, const char **change_r, struct err *err);
 int catalog_model_remove(struct catalog *c, struct str name, struct err *err);
 int catalog_provider_find(struct catalog *c, struct str name, struct uuid *id_r, struct err *err); /* 1, 0, -1 */
+
+/* What is stored, for lists: secrets stay sealed. */
+struct provider_key_row { struct uuid id; struct str last4; bool enabled; };
+struct provider_row {
+	struct uuid id;
+	struct provider_put is; /* api_keys: NULL */
+	const struct provider_key_row *keys;
+	unsigned nkeys;
+	int64_t created_us;
+};
+int catalog_provider_list(struct catalog *c, struct arena *a, struct provider_row **out_r, unsigned *n_r, struct err *err);
+struct model_row { struct uuid id; struct model_put is; int64_t created_us; };
+int catalog_model_list(struct catalog *c, struct arena *a, struct model_row **out_r, unsigned *n_r, struct err *err);
 
 #endif

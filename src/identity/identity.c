@@ -29,7 +29,7 @@ static int derive_peppers(struct identity *i, struct err *err)
 	for (unsigned k = 0; k < i->npeppers; k++) {
 		unsigned char pepper[32];
 		i->peppers[k].id = keyring_id(i->keyring, k);
-		if (keyring_derive(i->keyring, i->peppers[k].id, "api-key-pepper", pepper, err) < 0)
+		if (keyring_derive(i->keyring, i->peppers[k].id, STR("api-key-pepper"), pepper, err) < 0)
 			return -1;
 		key_hasher_init(&i->peppers[k].hasher, pepper);
 		crypto_wipe(pepper, sizeof pepper);

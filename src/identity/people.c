@@ -154,7 +154,7 @@ static int hash_password(struct identity *i, struct str password, char phc[CRYPT
 		return err_set(err, ERR_CONFIG, "no master key is loaded, so no password can be stored");
 	unsigned char pepper[32];
 	*pepper_id_r = i->peppers[0].id;
-	if (keyring_derive(i->keyring, *pepper_id_r, "password-pepper", pepper, err) < 0 || hash_enter(i, err) < 0)
+	if (keyring_derive(i->keyring, *pepper_id_r, STR("password-pepper"), pepper, err) < 0 || hash_enter(i, err) < 0)
 		return -1;
 	int rc = crypto_password_hash(str_pn((char *)pepper, sizeof pepper), password, phc, err);
 	hash_leave(i);
@@ -188,7 +188,7 @@ static int find_credentials(struct identity *i, struct str email, struct arena *
 static int verify(struct identity *i, const struct credentials *c, struct str password, struct err *err)
 {
 	unsigned char pepper[32];
-	if (keyring_derive(i->keyring, c->pepper_id, "password-pepper", pepper, err) < 0 || hash_enter(i, err) < 0)
+	if (keyring_derive(i->keyring, c->pepper_id, STR("password-pepper"), pepper, err) < 0 || hash_enter(i, err) < 0)
 		return -1;
 	int right = crypto_password_verify(str_pn((char *)pepper, sizeof pepper), password, c->phc, err);
 	hash_leave(i);
