@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Who is calling: organizations, their projects, users and API keys.
 -- Keys are stored as HMAC-SHA256 under a pepper of the key ring, passwords as argon2id over a peppered HMAC; the id of the ring's
 -- key stands beside each. organization_id leads the primary key of everything an organization owns, and row-level security keeps
@@ -71,15 +72,18 @@ alter table headgate.projects enable row level security;
 alter table headgate.api_keys enable row level security;
 
 create policy members_api on headgate.members to headgate_api
-	using (organization_id = nullif(current_setting('headgate.organization', true), '')::uuid);
+	using (organization_id = headgate.current_organization());
 create policy projects_api on headgate.projects to headgate_api
-	using (organization_id = nullif(current_setting('headgate.organization', true), '')::uuid);
+	using (organization_id = headgate.current_organization());
 create policy api_keys_api on headgate.api_keys to headgate_api
-	using (organization_id = nullif(current_setting('headgate.organization', true), '')::uuid);
+	using (organization_id = headgate.current_organization());
 
 create policy members_loader on headgate.members for select to headgate_loader using (true);
 create policy projects_loader on headgate.projects for select to headgate_loader using (true);
 create policy api_keys_loader on headgate.api_keys for select to headgate_loader using (true);
+create policy members_auditor on headgate.members for select to headgate_auditor using (true);
+create policy projects_auditor on headgate.projects for select to headgate_auditor using (true);
+create policy api_keys_auditor on headgate.api_keys for select to headgate_auditor using (true);
 create policy api_keys_used on headgate.api_keys for update to headgate_loader using (true);
 
 -- Nobody deletes an organization, a user or a key: history refers to them.
@@ -87,3 +91,8 @@ grant select, insert, update on headgate.organizations, headgate.users, headgate
 grant select, insert, update, delete on headgate.members to headgate_api;
 grant select on headgate.organizations, headgate.users, headgate.members, headgate.projects, headgate.api_keys to headgate_loader;
 grant update (last_used_at) on headgate.api_keys to headgate_loader;
+-- The auditor sees who may do what, not what proves it.
+grant select on headgate.organizations, headgate.members, headgate.projects to headgate_auditor;
+grant select (id, email, full_name, platform_admin, disabled_at, created_at) on headgate.users to headgate_auditor;
+grant select (organization_id, id, project_id, user_id, name, prefix, last4, scopes, models, expires_at, revoked_at, last_used_at, created_at)
+	on headgate.api_keys to headgate_auditor;

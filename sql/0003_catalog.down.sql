@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 drop table headgate.model_targets;
 drop table headgate.models;
 drop table headgate.provider_keys;

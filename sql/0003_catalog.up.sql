@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The catalog: which providers there are, their sealed keys, and which model names go where. It belongs to the platform, not to
 -- an organization. Only headgate_loader reads a secret, and what it reads is sealed under the master key.
 
@@ -50,3 +51,5 @@ create index model_targets_provider on headgate.model_targets (provider_id);
 grant select, insert, update, delete on headgate.providers, headgate.models, headgate.model_targets to headgate_api;
 grant select (provider_id, id, seal_id, last4, position, enabled, created_at), insert, update, delete on headgate.provider_keys to headgate_api;
 grant select on headgate.providers, headgate.provider_keys, headgate.models, headgate.model_targets to headgate_loader;
+grant select on headgate.providers, headgate.models, headgate.model_targets to headgate_auditor;
+grant select (provider_id, id, seal_id, last4, position, enabled, created_at) on headgate.provider_keys to headgate_auditor;
