@@ -118,8 +118,11 @@ void front_timing(struct front_exchange *x, const char *stage, uint64_t us);  /*
 void front_request_id_header(struct front_exchange *x, const char *name);
 
 /* Send a whole answer; gzip when the caller accepts it and it is JSON over 1 KiB. Returns 0, -1 ERR_CLIENT_GONE.
- * Split form for a billable answer whose last byte must wait: front_send_begin sends all but the last byte. */
+ * Split form for a billable answer whose last byte must wait: front_send_begin sends all but the last byte, front_send_end
+ * that one; without the second call the connection is closed and the web server sees a cut answer. `body` must live until then. */
 int front_send(struct front_exchange *x, struct str content_type, struct str body, struct err *err);
+int front_send_begin(struct front_exchange *x, struct str content_type, struct str body, struct err *err);
+int front_send_end(struct front_exchange *x, struct err *err);
 int front_send_empty(struct front_exchange *x, struct err *err); /* 204 and the like */
 
 /* An event stream: head at once (X-Accel-Buffering: no), then pieces, each flushed. After the first failure every write
