@@ -91,7 +91,9 @@ struct config_option {
 	int64_t min, max;     /* numbers */
 	bool reloadable, secret, required;
 	const char *help;
-	size_t offset; /* in struct config */
+	size_t offset;	   /* in struct config */
+	const char *shown; /* the default as documents show it, where it depends on the build; NULL: fallback */
+	const char *(*check)(const char *text); /* of texts: NULL, or what is wrong with it */
 };
 const struct config_option *config_options(size_t *count_r);
 const struct config_option *config_nearest(struct str name); /* by edit distance; NULL when nothing is near */
