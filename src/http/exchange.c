@@ -416,6 +416,8 @@ static int run_pair(struct exchange_run *run, struct http_pair *pair)
 	pair->run = run;
 	if (curl_multi_add_handle(pair->multi, pair->easy) == CURLM_OK) {
 		code = perform(run, pair);
+		if (code == CURLE_OK && !run->head_done) /* libcurl takes a head that breaks off for a whole one */
+			code = CURLE_PARTIAL_FILE;
 		curl_easy_getinfo(pair->easy, CURLINFO_NUM_CONNECTS, &connects);
 		curl_multi_remove_handle(pair->multi, pair->easy);
 	}
