@@ -228,12 +228,19 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void sort_steps(struct migrate *m)
+{
+	if (m->n)
+		qsort(m->steps, m->n, sizeof *m->steps, by_number);
+}
+
 /* What the database has. Nothing is applied where the table does not exist. */
 static int load_applied(struct migrate *m)
 {
 	PGresult *r = ask(m, "SELECT to_regclass('headgate.schema_migrations') IS NOT NULL");
 	bool exists = r && PQgetvalue(r, 0, 0)[0] == 't';
 	PQclear(r);
+	sort_steps(m); /* the directory has no order */
 	if (!r || !exists)
 		return r ? 0 : -1;
 	r = ask(m, "SELECT number, name, checksum, (extract(epoch from applied_at) * 1000000)::bigint FROM headgate.schema_migrations ORDER BY 1");
@@ -248,8 +255,7 @@ static int load_applied(struct migrate *m)
 		snprintf(s->applied_checksum, sizeof s->applied_checksum, "%s", PQgetvalue(r, i, 2));
 	}
 	PQclear(r);
-	if (m->n)
-		qsort(m->steps, m->n, sizeof *m->steps, by_number);
+	sort_steps(m);
 	return r ? 0 : -1;
 }
 
