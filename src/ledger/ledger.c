@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The queue and its committers: group commit without a timer. Each committer takes whatever has queued while the last commit ran,
+ * up to `batch`, and writes it in one transaction. With no committers the caller of ledger_wait does the same on its own thread.
+ *
+ * An entry's way: ledger_submit -> queue -> a lane's batch -> committed | refused (a bad row, logged whole) | lost (only at
+ * ledger_stop, logged whole). record_ends is the one place where it ends.
+ * Locks: ledger.lock protects the queue, the counters and each lane's oldest_us; lane.lock (only without threads) is taken before it.
+ */
+#include "config.h"
+#include "ledger/ledger.h"
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "ledger/price.h"
+#include "ledger/record.h"
+#include "ledger/ticket.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+	SHARDS = 64,		      /* of the sums */
+	BATCH_BYTES = 8 * 1024 * 1024, /* of text in one transaction, about */
+	BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 2000,
+	STACK_BYTES = 256 * 1024,
+};
+#define PARTITIONS_EVERY_US UINT64_C(3600000000)
+#define PARTITIONS_AGAIN_US UINT64_C(60000000) /* after a failure; the default partition takes rows meanwhile */
+
+/* What one committer has in hand: records[done..n) wait for their commit. */
+struct lane {
+	struct ledger *l;
+	struct committer c;
+	struct record **records;
+	unsigned n, done;
+	uint64_t oldest_us; /* 0: nothing in hand */
+	unsigned failures;  /* in a row */
+	pthread_mutex_t lock;
+	pthread_t thread;
+};
+
+struct ledger {
+	struct ledger_options o;
+	struct ledger_prices *prices;
+	struct tickets *tickets;
+	pthread_mutex_t lock;
+	pthread_cond_t work; /* something queued, or stopping: for idle committers */
+	pthread_cond_t stop; /* stopping: for those that wait to try again */
+	struct record *head, **tail;
+	unsigned queued;     /* in the queue and in the lanes */
+	unsigned idle;	     /* committers that wait for work */
+	bool stopping;
+	uint64_t stop_us;    /* when stopping: until then */
+	_Atomic uint64_t partitions_us; /* when to look at them next */
+	struct ledger_stats stats;
+	unsigned nlanes;
+	struct lane lanes[];
+};
+
+/* --- the end of an entry --- */
+
+static void log_whole(const char *event, const struct record *r, const struct err *err)
+{
+	char id[ID_TEXT];
+	id_text("req", r->id, id);
+	LOG(LOG_LEVEL_ERROR, event, LF_C("request_id", id), LF_STR("request", r->request), LF_STR("attempts", r->attempts), LF_ERR(err));
+}
+
+static void record_ends(struct ledger *l, struct record *r, enum ticket_end how)
+{
+	ticket_end(l->tickets, r->ticket, how);
+	record_free(&r);
+}
+
+static void lane_advance(struct lane *lane, unsigned n, enum ticket_end how, uint64_t took_us)
+{
+	struct ledger *l = lane->l;
+	for (unsigned i = 0; i < n; i++)
+		record_ends(l, lane->records[lane->done + i], how);
+	lane->done += n;
+	pthread_mutex_lock(&l->lock);
+	l->queued -= n;
+	lane->oldest_us = lane->done < lane->n ? lane->records[lane->done]->queued_us : 0;
+	if (how == TICKET_DONE) {
+		l->stats.committed += n;
+		l->stats.batches++;
+		l->stats.last_commit_us = took_us;
+	} else {
+		l->stats.poisoned += n;
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* --- a batch --- */
+
+/* With ledger.lock held. */
+static void lane_take(struct lane *lane)
+{
+	struct ledger *l = lane->l;
+	size_t bytes = 0;
+	lane->n = lane->done = 0;
+	while (l->head && lane->n < l->o.batch && bytes < BATCH_BYTES) {
+		struct record *r = l->head;
+		l->head = r->next;
+		bytes += r->request.n + r->attempts.n;
+		lane->records[lane->n++] = r;
+	}
+	if (!l->head)
+		l->tail = &l->head;
+	lane->oldest_us = lane->n ? lane->records[0]->queued_us : 0;
+}
+
+/* Write the next n records in hand. A batch refused for a row is split in halves, so that the bad row stands alone in the end. */
+static int lane_write(struct lane *lane, unsigned n, struct err *err)
+{
+	struct record *const *records = lane->records + lane->done;
+	uint64_t began_us = clock_now_us();
+	if (committer_write(&lane->c, records, n, err) == 0) {
+		lane_advance(lane, n, TICKET_DONE, clock_now_us() - began_us);
+		return 0;
+	}
+	if (!committer_row_is_bad(err))
+		return -1;
+	if (n == 1) {
+		log_whole("ledger entry refused", records[0], err);
+		lane_advance(lane, 1, TICKET_REFUSED, 0);
+		return 0;
+	}
+	return lane_write(lane, n / 2, err) != 0 ? -1 : lane_write(lane, n - n / 2, err);
+}
+
+/* Write what is in hand; what could not be written stays in hand. */
+static int lane_try(struct lane *lane, struct err *err)
+{
+	if (lane_write(lane, lane->n - lane->done, err) == 0) {
+		lane->failures = 0;
+		return 0;
+	}
+	if (lane->failures++ == 0) /* the first of a row of failures; the state of the queue tells the rest */
+		LOG(LOG_LEVEL_WARN, "ledger commit failed, will retry", LF_INT("entries", lane->n - lane->done), LF_ERR(err));
+	pthread_mutex_lock(&lane->l->lock);
+	lane->l->stats.retried++;
+	pthread_mutex_unlock(&lane->l->lock);
+	return -1;
+}
+
+/* How long to wait after a failure. An uncertain commit is replayed at once: what is there already counts nothing. */
+static unsigned lane_backoff_ms(const struct lane *lane, const struct err *err)
+{
+	unsigned doublings = lane->failures > 5 ? 5 : lane->failures - 1;
+	unsigned ms = BACKOFF_FIRST_MS << doublings;
+	if (err->code == ERR_UNCERTAIN && lane->failures == 1)
+		return 0;
+	ms = ms > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : ms;
+	return ms / 2 + (unsigned)rand_below(ms / 2 + 1);
+}
+
+static void look_at_partitions(struct ledger *l)
+{
+	uint64_t now_us = clock_now_us(), due_us = l->partitions_us;
+	struct err err = { 0 };
+	if (now_us < due_us || !atomic_compare_exchange_strong(&l->partitions_us, &due_us, now_us + PARTITIONS_EVERY_US))
+		return;
+	if (ledger_make_partitions(l->o.pool, l->o.partition_days, &err) == 0)
+		return;
+	l->partitions_us = now_us + PARTITIONS_AGAIN_US;
+	if (err.code != ERR_DB_UNAVAILABLE) /* else the commits tell */
+		LOG(LOG_LEVEL_WARN, "ledger partitions not made", LF_ERR(&err));
+}
+
+int ledger_make_partitions(struct pg_pool *pool, unsigned days, struct err *err)
+{
+	const struct pg_scope scope = { .role = PG_ROLE_COMMITTER };
+	struct arena *a = arena_new(SIZE_MAX);
+	const struct str arg = pg_arg_i64(a, days);
+	struct pg_result *result;
+	int rc = pg_query(pool, &scope, "select headgate.ledger_make_partitions($1)", &arg, 1, a, &result, err);
+	arena_free(&a);
+	return rc;
+}
+
+/* --- committer threads --- */
+
+static struct timespec monotonic(uint64_t us)
+{
+	return (struct timespec){ (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+}
+
+/* Sleep before the next try. Returns false when stopping and out of time. */
+static bool lane_sleep(struct lane *lane, unsigned ms)
+{
+	struct ledger *l = lane->l;
+	struct timespec until = monotonic(clock_now_us() + ms * UINT64_C(1000));
+	pthread_mutex_lock(&l->lock);
+	int rc = 0;
+	while (ms && rc == 0 && !l->stopping)
+		rc = pthread_cond_timedwait(&l->stop, &l->lock, &until);
+	bool stopping = l->stopping;
+	uint64_t stop_us = l->stop_us;
+	pthread_mutex_unlock(&l->lock);
+	if (stopping && ms) { /* nothing will wake us now: a plain sleep, as short as stopping should be */
+		struct timespec pause = { 0, 50 * 1000000 };
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	}
+	return !stopping || clock_now_us() < stop_us;
+}
+
+/* Wait for work and take it. Returns false when there is no more to come. */
+static bool lane_wait(struct lane *lane)
+{
+	struct ledger *l = lane->l;
+	pthread_mutex_lock(&l->lock);
+	while (!l->head && !l->stopping) {
+		l->idle++;
+		pthread_cond_wait(&l->work, &l->lock);
+		l->idle--;
+	}
+	bool more = l->head && (!l->stopping || clock_now_us() < l->stop_us);
+	if (more)
+		lane_take(lane);
+	pthread_mutex_unlock(&l->lock);
+	return more;
+}
+
+static void *lane_main(void *u)
+{
+	struct lane *lane = u;
+	struct err err = { 0 };
+	for (bool go = true; go && lane_wait(lane);) {
+		while (go && lane->done < lane->n)
+			if (lane_try(lane, &err) != 0)
+				go = lane_sleep(lane, lane_backoff_ms(lane, &err));
+		look_at_partitions(lane->l);
+	}
+	return NULL;
+}
+
+/* --- without threads --- */
+
+/* Commit until `ticket` has ended or the time is up, on the caller's thread. */
+static enum ticket_end commit_here(struct ledger *l, uint64_t ticket, uint64_t until_us)
+{
+	struct lane *lane = &l->lanes[0];
+	struct err err = { 0 };
+	enum ticket_end end;
+	pthread_mutex_lock(&lane->lock);
+	while ((end = ticket_wait(l->tickets, ticket, 0)) == TICKET_WAITING) {
+		pthread_mutex_lock(&l->lock);
+		if (lane->done == lane->n)
+			lane_take(lane);
+		pthread_mutex_unlock(&l->lock);
+		if (lane->done == lane->n)
+			break; /* a ticket of 0, and nothing is left */
+		if (lane_try(lane, &err) == 0) {
+			look_at_partitions(l);
+			continue;
+		}
+		unsigned ms = lane_backoff_ms(lane, &err);
+		if (clock_now_us() + ms * UINT64_C(1000) >= until_us)
+			break;
+		lane_sleep(lane, ms);
+	}
+	pthread_mutex_unlock(&lane->lock);
+	return end;
+}
+
+/* --- the door --- */
+
+void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger_ticket *ticket_r)
+{
+	struct record *r = record_new(e);
+	pthread_mutex_lock(&l->lock);
+	r->ticket = ticket_take(l->tickets);
+	if (ticket_r)
+		ticket_r->n = r->ticket;
+	*l->tail = r;
+	l->tail = &r->next;
+	l->queued++;
+	bool wake = l->idle > 0;
+	pthread_mutex_unlock(&l->lock);
+	if (wake)
+		pthread_cond_signal(&l->work);
+}
+
+int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err)
+{
+	uint64_t until_us = clock_now_us() + wait_ms * UINT64_C(1000);
+	enum ticket_end end = l->o.committers ? ticket_wait(l->tickets, t.n, until_us) : commit_here(l, t.n, until_us);
+	if (end == TICKET_DONE)
+		return 0;
+	if (end == TICKET_REFUSED)
+		return err_set(err, ERR_DB, "the ledger refused this entry");
+	err_set(err, ERR_DB_UNAVAILABLE, "the ledger entry is not committed yet");
+	if (err)
+		err->retry_after_ms = 2000;
+	return -1;
+}
+
+int ledger_admit(struct ledger *l, struct err *err)
+{
+	pthread_mutex_lock(&l->lock);
+	bool full = l->queued > l->o.queue / 4 * 3;
+	pthread_mutex_unlock(&l->lock);
+	if (!full)
+		return 0;
+	err_set(err, ERR_BUSY, "too many calls wait to be accounted for");
+	if (err)
+		err->retry_after_ms = 2000;
+	return -1;
+}
+
+void ledger_stats(struct ledger *l, struct ledger_stats *out_r)
+{
+	pthread_mutex_lock(&l->lock);
+	*out_r = l->stats;
+	out_r->queued = l->queued;
+	uint64_t oldest_us = l->head ? l->head->queued_us : UINT64_MAX;
+	for (unsigned i = 0; i < l->nlanes; i++)
+		if (l->lanes[i].oldest_us && l->lanes[i].oldest_us < oldest_us)
+			oldest_us = l->lanes[i].oldest_us;
+	pthread_mutex_unlock(&l->lock);
+	uint64_t now_us = clock_now_us();
+	out_r->oldest_us = oldest_us < now_us ? now_us - oldest_us : 0;
+}
+
+struct ledger_prices *ledger_prices(struct ledger *l)
+{
+	return l->prices;
+}
+
+/* --- start and stop --- */
+
+static int start_threads(struct ledger *l, struct err *err)
+{
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	int rc = 0;
+	for (unsigned i = 0; i < l->o.committers && rc == 0; i++) {
+		rc = pthread_create(&l->lanes[i].thread, &attr, lane_main, &l->lanes[i]);
+		if (rc != 0)
+			l->o.committers = i; /* those to join */
+	}
+	pthread_attr_destroy(&attr);
+	return rc == 0 ? 0 : err_set(err, ERR_INTERNAL, "cannot start a ledger committer");
+}
+
+static void lane_init(struct lane *lane, struct ledger *l, unsigned shard)
+{
+	lane->l = l;
+	committer_init(&lane->c, l->o.pool, shard);
+	lane->records = calloc(l->o.batch, sizeof(struct record *));
+	BUG_ON(!lane->records);
+	pthread_mutex_init(&lane->lock, NULL);
+}
+
+struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
+{
+	unsigned nlanes = options->committers ? options->committers : 1;
+	struct ledger *l = calloc(1, sizeof *l + nlanes * sizeof l->lanes[0]);
+	BUG_ON(!l);
+	l->o = *options;
+	l->o.batch = l->o.batch ? l->o.batch : 256;
+	l->o.queue = l->o.queue ? l->o.queue : 10000;
+	l->nlanes = nlanes;
+	l->tail = &l->head;
+	pthread_mutex_init(&l->lock, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&l->work, &attr);
+	pthread_cond_init(&l->stop, &attr);
+	pthread_condattr_destroy(&attr);
+	l->tickets = tickets_new(options->committers ? 2 * l->o.queue : 256);
+	l->prices = ledger_prices_new(l->o.pool, l->o.epoch);
+	unsigned shard = (unsigned)rand_below(SHARDS);
+	for (unsigned i = 0; i < nlanes; i++)
+		lane_init(&l->lanes[i], l, (shard + i) % SHARDS);
+	if (start_threads(l, err) != 0)
+		ledger_free(&l);
+	return l;
+}
+
+/* What is left when the time is up. */
+static unsigned lose(struct ledger *l)
+{
+	const struct err err = { .code = ERR_DB_UNAVAILABLE, .msg = "stopped before it could be committed" };
+	unsigned lost = 0;
+	for (unsigned i = 0; i < l->nlanes; i++) {
+		struct lane *lane = &l->lanes[i];
+		for (; lane->done < lane->n; lane->done++, lost++) {
+			log_whole("ledger entry lost", lane->records[lane->done], &err);
+			record_ends(l, lane->records[lane->done], TICKET_REFUSED);
+		}
+		lane->oldest_us = 0;
+	}
+	for (struct record *r; (r = l->head) != NULL; lost++) {
+		l->head = r->next;
+		log_whole("ledger entry lost", r, &err);
+		record_ends(l, r, TICKET_REFUSED);
+	}
+	l->tail = &l->head;
+	l->queued = 0;
+	return lost;
+}
+
+unsigned ledger_stop(struct ledger *l, unsigned wait_ms)
+{
+	uint64_t until_us = clock_now_us() + wait_ms * UINT64_C(1000);
+	pthread_mutex_lock(&l->lock);
+	l->stopping = true;
+	l->stop_us = until_us;
+	pthread_cond_broadcast(&l->work);
+	pthread_cond_broadcast(&l->stop);
+	pthread_mutex_unlock(&l->lock);
+	for (unsigned i = 0; i < l->o.committers; i++)
+		pthread_join(l->lanes[i].thread, NULL);
+	if (l->o.committers == 0)
+		commit_here(l, 0, until_us);
+	l->o.committers = 0;
+	return lose(l);
+}
+
+void ledger_free(struct ledger **lp)
+{
+	struct ledger *l = *lp;
+	if (!l)
+		return;
+	ledger_stop(l, 0);
+	for (unsigned i = 0; i < l->nlanes; i++) {
+		committer_release(&l->lanes[i].c);
+		free(l->lanes[i].records);
+		pthread_mutex_destroy(&l->lanes[i].lock);
+	}
+	ledger_prices_free(&l->prices);
+	tickets_free(&l->tickets);
+	pthread_cond_destroy(&l->work);
+	pthread_cond_destroy(&l->stop);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+	*lp = NULL;
+}
