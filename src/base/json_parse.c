@@ -273,21 +273,30 @@ static inline cursor open_container(struct parser *ps, cursor p, enum json_type 
 	return p;
 }
 
-static inline cursor value(struct parser *ps, cursor p)
+static inline cursor scalar(struct parser *ps, cursor p)
 {
-	if (p >= ps->end)
-		return refuse(ps, p, "a value");
-	ps->state = AFTER;
 	switch (*p) {
 	case '"': return string(ps, p, 0);
-	case '{': return open_container(ps, p, JSON_OBJECT);
-	case '[': return open_container(ps, p, JSON_ARRAY);
 	case 't': return literal(ps, p, JSON_TRUE, "true");
 	case 'f': return literal(ps, p, JSON_FALSE, "false");
 	case 'n': return literal(ps, p, JSON_NULL, "null");
 	case '-': case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9': return number(ps, p);
 	default: return refuse(ps, p, "a value");
 	}
+}
+
+static inline cursor value(struct parser *ps, cursor p)
+{
+	if (p >= ps->end)
+		return refuse(ps, p, "a value");
+	if (*p == '{')
+		return open_container(ps, p, JSON_OBJECT);
+	if (*p == '[')
+		return open_container(ps, p, JSON_ARRAY);
+	p = scalar(ps, p);
+	if (p)
+		ps->state = AFTER;
+	return p;
 }
 
 static inline cursor name(struct parser *ps, cursor p)
@@ -376,9 +385,7 @@ static void describe_found(const struct parser *ps, char out[40])
 /* The path of the place: close what is open, so that the tape can be walked, and ask for the path of the last of it. */
 static void locate(struct parser *ps, char *out, size_t out_n)
 {
-	bool pending = ps->open != NO_NODE && (ps->state != NAME && ps->expected && ps->state != AFTER);
-	if (ps->count && ps->nodes[ps->count - 1].flags & JSON_NAME)
-		pending = true;
+	bool pending = ps->open != NO_NODE && (ps->state == VALUE || (ps->nodes[ps->count - 1].flags & JSON_NAME));
 	uint32_t target = pending ? ps->count : ps->open;
 	out[0] = '\0';
 	if (target == NO_NODE)

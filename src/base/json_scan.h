@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 
-#ifdef __SSE2__
+#if defined(__SSE2__) && !defined(JSON_PORTABLE)
 #include <emmintrin.h>
 #endif
 
@@ -43,7 +43,7 @@ static inline const unsigned char *json_scan_portable(const unsigned char *p, co
 	return p;
 }
 
-#ifdef __SSE2__
+#if defined(__SSE2__) && !defined(JSON_PORTABLE)
 static inline const unsigned char *json_scan_plain(const unsigned char *p, const unsigned char *end)
 {
 	const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(' ');
