@@ -171,10 +171,22 @@ int exchange_on_ready(void *clientp, char *peer_ip, char *local_ip, int peer_por
 	return CURL_PREREQFUNC_OK;
 }
 
+/* Two lengths that differ: RFC 9112 section 6.3 has a gateway refuse the answer; libcurl takes one of them. */
+static bool lengths_differ(const struct http_head *head)
+{
+	struct str name = STR("content-length"), first = head_value(head, name);
+	for (unsigned i = 0; first.n && i < head->nfields; i++)
+		if (str_eq(head->fields[i].name, name) && !str_eq(head->fields[i].value, first))
+			return true;
+	return false;
+}
+
 static int check_head(const struct http_head *head, struct err *err)
 {
 	if (head->status >= 300 && head->status < 400)
 		return err_set(err, ERR_UPSTREAM, "the provider answered with a redirect (status %d)", head->status);
+	if (lengths_differ(head))
+		return err_set(err, ERR_UPSTREAM, "the provider answered with two lengths");
 	struct str coding = head_value(head, STR("content-encoding"));
 	if (coding.n && !str_ieq(coding, STR("identity")))
 		return err_set(err, ERR_UPSTREAM, "the provider answered in an encoding that was not asked for");
