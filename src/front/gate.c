@@ -170,10 +170,15 @@ static void take_signals(struct gate *g, uint64_t now_us)
 		drain(g, now_us);
 }
 
-static int wait_ms(const struct gate *g, uint64_t now_us)
+/* With nobody parked there is no deadline to watch and the main thread dozes between ticks; who parks wakes it (slots.c).
+ * It dozes again only after a second, so that a connection that comes and goes costs no wake-up each time. */
+static int wait_ms(struct gate *g, uint64_t now_us)
 {
 	uint64_t next = g->next_tick_us;
-	if (g->parked || g->busy || g->draining)
+	if (g->parked || g->draining)
+		g->awake_until_us = now_us + TICK_US;
+	g->dozing = now_us >= g->awake_until_us;
+	if (!g->dozing || g->parked)
 		next = g->next_sweep_us < next ? g->next_sweep_us : next;
 	if (g->accept_paused && !g->draining)
 		next = g->pause_until_us < next ? g->pause_until_us : next;

@@ -203,6 +203,8 @@ static enum step advance(struct worker *w, struct conn *c)
 		return STEP_PARK;
 	if (n <= 0)
 		return STEP_CLOSE;
+	if (c->phase == CONN_LINGER) /* who never stops sending is never parked, so it is the owner who looks at the clock */
+		return clock_now_us() < c->served_us + LINGER_US ? STEP_ON : STEP_CLOSE;
 	if (c->phase == CONN_IDLE)
 		c->begun_us = clock_now_us();
 	if (direct) {

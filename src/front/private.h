@@ -81,12 +81,12 @@ struct gate {
 
 	_Atomic uint64_t accepted, requests, refused, broken;
 	_Atomic size_t body_bytes;
-	_Atomic bool accept_paused, draining, abandoned, stopping, stop_asked;
+	_Atomic bool accept_paused, draining, abandoned, stopping, stop_asked, dozing;
 	_Atomic uint64_t pause_until_us;
 	_Atomic uint64_t last_complaint_us;
 
 	/* main thread only */
-	uint64_t drain_begun_us, drain_until_us, next_sweep_us, next_tick_us;
+	uint64_t drain_begun_us, drain_until_us, next_sweep_us, next_tick_us, awake_until_us;
 	bool leaked; /* threads that would not end */
 };
 

@@ -114,6 +114,8 @@ static bool release(struct gate *g, struct conn *c)
 	uint64_t generation = generation_of(c->state);
 	uint64_t seen = state_make(generation, SLOT_OWNED);
 	g->parked++;
+	if (g->dozing && atomic_exchange(&g->dozing, false))
+		gate_wake(g);
 	if (atomic_compare_exchange_strong(&c->state, &seen, state_make(generation, SLOT_PARKED)))
 		return true;
 	g->parked--;
