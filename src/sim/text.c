@@ -29,7 +29,7 @@ static const char *const sentences[] = {
 enum { SENTENCE_COUNT = sizeof sentences / sizeof sentences[0] };
 
 static const char *const own_words[] = { "the question", "the matter", "the idea", "the example", "the detail", "the answer", "the method", "the result" };
-enum { OWN_WORD_COUNT = sizeof own_words / sizeof own_words[0], WORD_MIN = 4, WORD_MAX = 24 };
+enum { OWN_WORD_COUNT = sizeof own_words / sizeof own_words[0], WORD_MIN = 4, WORD_GOOD = 6, WORD_MAX = 24 };
 
 uint64_t sim_rng_next(struct sim_rng *rng)
 {
@@ -49,18 +49,37 @@ static bool is_word_byte(char c)
 	return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (unsigned char)c >= 0x80;
 }
 
-void sim_words_find(struct sim_words *words, struct str prompt)
+/* Words that say nothing about the prompt. */
+static bool is_filler(struct str word)
+{
+	static const char *const fillers[] = { "about", "please", "should", "would", "could", "there", "their", "these", "those", "which",
+					       "because", "before", "between", "through", "without", "something", "anything" };
+	for (size_t i = 0; i < sizeof fillers / sizeof fillers[0]; i++)
+		if (str_ieq(word, str_c(fillers[i])))
+			return true;
+	return false;
+}
+
+static void words_collect(struct sim_words *words, struct str prompt, size_t min_bytes)
 {
 	size_t max = sizeof words->word / sizeof words->word[0], begin, at = 0;
-	words->count = 0;
 	while (at < prompt.n && words->count < max) {
 		while (at < prompt.n && !is_word_byte(prompt.p[at]))
 			at++;
 		for (begin = at; at < prompt.n && is_word_byte(prompt.p[at]);)
 			at++;
-		if (at - begin >= WORD_MIN && at - begin <= WORD_MAX)
-			words->word[words->count++] = str_sub(prompt, begin, at - begin);
+		struct str word = str_sub(prompt, begin, at - begin);
+		if (word.n >= min_bytes && word.n <= WORD_MAX && !is_filler(word))
+			words->word[words->count++] = word;
 	}
+}
+
+void sim_words_find(struct sim_words *words, struct str prompt)
+{
+	words->count = 0;
+	words_collect(words, prompt, WORD_GOOD);
+	if (!words->count)
+		words_collect(words, prompt, WORD_MIN);
 }
 
 struct str sim_words_pick(const struct sim_words *words, struct sim_rng *rng)

@@ -14,7 +14,8 @@ struct sim_rng {
 uint64_t sim_rng_next(struct sim_rng *rng); /* splitmix64 (Steele, Lea, Flood 2014) */
 uint64_t sim_rng_below(struct sim_rng *rng, uint64_t bound); /* bound > 0; the tiny bias does not matter here */
 
-/* Words of a prompt worth repeating: runs of letters of 4 to 24 bytes, the first 32. They point into the prompt. */
+/* Words of a prompt worth repeating: the first 32 runs of letters of 6 (if there are none: of 4) to 24 bytes. They point
+ * into the prompt. */
 struct sim_words {
 	struct str word[32];
 	size_t count;

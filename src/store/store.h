@@ -114,6 +114,8 @@ unsigned segment_processes(struct segment *s, struct segment_process *out, unsig
 struct epoch;
 struct epoch *epoch_new(struct pg_pool *pool, struct segment *segment, unsigned grace_ms);
 void epoch_free(struct epoch **e);
+/* How many threads serve, for the bound on those that wait; 1 by default. */
+void epoch_set_threads(struct epoch *e, unsigned threads);
 /* fn(u, id) drops the object (all objects of the kind when id is zero: after a gap in changes). Before threads start. */
 void epoch_listen(struct epoch *e, const char *kind, void (*fn)(void *u, struct uuid id), void *u);
 /* Be sure that what this process knows is at most 900 ms old and includes every change published on this host: two loads when
@@ -122,6 +124,9 @@ void epoch_listen(struct epoch *e, const char *kind, void (*fn)(void *u, struct 
 int epoch_check(struct epoch *e, struct err *err);
 void epoch_publish(struct epoch *e, uint64_t epoch); /* after an administrative write committed, before it is answered */
 uint64_t epoch_age_us(const struct epoch *e);	     /* since verified_at; UINT64_MAX: never */
+/* The epoch this process has seen (UINT64_MAX: none yet). A cache reads it before it asks PostgreSQL for an object and keeps the
+ * object only if it is still the same under the cache's own lock; the listener takes that lock too. So no object that was
+ * changed meanwhile can enter the cache after it was dropped. */
 uint64_t epoch_now(const struct epoch *e);
 
 /* --- memcached ----------------------------------------------------------------------------------------------------- */
