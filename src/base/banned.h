@@ -11,6 +11,10 @@
 #include <string.h>
 #include <time.h>
 
+/* clang's fortified headers make these macros */
+#undef sprintf
+#undef vsprintf
+
 #pragma GCC poison strcpy strcat strncpy strncat stpcpy /* buf, arena_cstr */
 #pragma GCC poison sprintf vsprintf gets		/* buf_printf, snprintf */
 #pragma GCC poison strtok strtok_r			/* str_split */

@@ -80,7 +80,7 @@ static void trim_utf8(char *s)
 		s[n - 1 - back] = '\0';
 }
 
-static void set_text(char *out, size_t out_n, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void set_text(char *out, size_t out_n, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(out, out_n, fmt, ap);
 	if (n >= 0 && (size_t)n >= out_n)

@@ -151,7 +151,7 @@ static int lane_try(struct lane *lane, struct err *err)
 static unsigned lane_backoff_ms(const struct lane *lane, const struct err *err)
 {
 	unsigned doublings = lane->failures > 5 ? 5 : lane->failures - 1;
-	unsigned ms = BACKOFF_FIRST_MS << doublings;
+	unsigned ms = (unsigned)BACKOFF_FIRST_MS << doublings;
 	if (err->code == ERR_UNCERTAIN && lane->failures == 1)
 		return 0;
 	ms = ms > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : ms;
