@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edge contract (F-60 to F-69): what web server and application make of a request together, with the shipped files, on each of
+the four set-ups. Where servers differ in what they refuse, the tests hold the invariant: refused, or understood alike."""
+import concurrent.futures
+import json
+import time
+
+import pytest
+
+from client import Client, timed
+from stack import PATIENCE, WEBS, wait_for
+
+CHAT = '{"model":"sim-chat","messages":[{"role":"user","content":"Hello!"}]}'
+
+
+def head(gateway, *lines, path="/v1/chat/completions", length=len(CHAT)):
+    return "\n".join([f"POST {path} HTTP/1.1", "Content-Type: application/json", f"Content-Length: {length}", *lines])
+
+
+def bearer(gateway):
+    return f"Authorization: Bearer {gateway.client.key}"
+
+
+def assert_still_serves(gateway):
+    assert gateway.client.chat().status == 200
+
+
+# --- streams and callers who leave --------------------------------------------------------------------------------------
+
+def test_f63_events_arrive_as_they_are_made(gateway):
+    stream = gateway.client.stream(model="sim-chat?tokens=20&tokens_per_s=10")
+    times = [t for t, _ in timed(stream.events())]
+    assert times[0] < 0.5 * PATIENCE and times[-1] > 1.5, "buffered on the way"
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    assert max(gaps) < 0.6 * PATIENCE
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["f60-fin", "f61-rst"])
+def test_a_caller_who_leaves_a_flowing_stream_ends_the_call_upstream(gateway, reset):
+    model = f"sim-chat?tokens=600&tokens_per_s=20&tag=leave-{gateway.web}-{reset}"
+    stream = gateway.client.stream(model=model)
+    events = stream.events()
+    for _ in range(4):
+        next(events)
+    left = time.monotonic()
+    stream.leave(reset)
+    assert wait_for(lambda: gateway.sim_calls(model), 8), "the simulator was never told"
+    assert time.monotonic() - left < 5.5 * PATIENCE
+    call, = gateway.sim_calls(model)
+    assert call["complete"] is False and call["output_tokens"] < 200
+    row = gateway.request(stream.request_id)
+    assert row["status"] == 499 and row["usage"]["output_tokens"] >= 3 and row["settled_by"] == "counted"
+
+
+def test_f60_a_caller_who_leaves_in_silence_is_noticed_too(stacks):
+    """The stream has begun and then nothing comes: comments tell that the caller is gone (10.5 s on Apache, which needs two)."""
+    def leave(gateway):
+        model = f"sim-chat?tokens=100&stall_after=3&tag=silence-{gateway.web}"
+        stream = gateway.client.stream(model=model)
+        next(stream.events())
+        stream.leave()
+        left = time.monotonic()
+        noticed = wait_for(lambda: gateway.sim_calls(model), 20, every=0.1)
+        return gateway.web, bool(noticed) and time.monotonic() - left
+
+    with concurrent.futures.ThreadPoolExecutor(len(WEBS)) as pool:
+        took = dict(pool.map(leave, [stacks.get(web) for web in WEBS]))
+    limits = {"nginx": 2, "lighttpd": 6.5, "apache": 11.5, "apache-fcgid": 11.5}
+    assert all(t and t < limits[web] * PATIENCE for web, t in took.items()), took
+
+
+def test_a_silent_provider_is_bridged_by_comments_and_then_answers(gateway):
+    stream = gateway.client.stream(model="sim-chat?first_token_ms=17000&tokens=3")
+    lines = [line for line in stream.lines() if line]
+    assert sum(line.startswith(":") for line in lines) >= 1 and lines[-1] == "data: [DONE]"
+
+
+def test_f62_a_slow_reader_gets_the_whole_answer(headgate):
+    stream = headgate.client.stream(model="sim-chat?tokens=3000")
+    stream.socket.settimeout(60)
+    received, start = b"", time.monotonic()
+    while time.monotonic() - start < 2:
+        received += stream.file.read1(512)
+        time.sleep(0.02)
+    assert stream.file.read().count(b"data: ") + received.count(b"data: ") >= 3000
+
+
+def test_f65_streams_end_and_are_accounted_when_the_web_server_is_killed(own_stack):
+    import os
+    import signal
+    stack = own_stack("nginx" if "nginx" in WEBS else WEBS[0])
+    model = "sim-chat?tokens=2000&tokens_per_s=20&tag=killed"
+    stream = stack.client.stream(model=model)
+    next(stream.events())
+    os.kill(stack.pid("web"), signal.SIGKILL)
+    for pid in workers_of(stack.state):
+        os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: stack.sim_calls(model), 5)
+    assert stack.sim_calls(model)[0]["complete"] is False
+    stack.start()
+    assert stack.request(stream.request_id)["status"] == 499
+
+
+def workers_of(state):
+    """nginx processes whose command line or working directory names this state: its workers, orphaned."""
+    import os
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                cmdline = f.read()
+            parent = int(open(f"/proc/{pid}/stat", encoding="latin-1").read().rsplit(")", 1)[1].split()[1])
+            owns = any(state in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+        except OSError:
+            continue
+        if cmdline.startswith(b"nginx: worker") and parent == 1 and owns:
+            found.append(int(pid))
+    return found
+
+
+# --- what reaches the application ---------------------------------------------------------------------------------------
+
+def test_f66_authorization_reaches_the_application(gateway):
+    assert gateway.client.chat().status == 200
+    answer = Client("127.0.0.1", gateway.port, None).chat()
+    assert answer.status == 401
+
+
+@pytest.mark.parametrize("size", [100_000, 200_000, 1_200_000, 30_000_000])
+def test_bodies_up_to_the_limit_pass(gateway, size):
+    frame = json.loads(CHAT)
+    frame["messages"][0]["content"] = ""
+    frame["messages"][0]["content"] = "word " * ((size - len(json.dumps(frame))) // 5)
+    answer = gateway.client.post("/v1/chat/completions", frame)
+    assert answer.status == 200, answer
+    assert answer.json()["usage"]["prompt_tokens"] > size / 10
+
+
+def test_f69_a_body_over_the_limit_is_413_in_our_words(gateway):
+    size = 33 * 1024 * 1024
+    answer = gateway.client.raw(head(gateway, bearer(gateway), length=size), b" " * size)
+    assert answer.status == 413, answer
+    assert answer.json()["error"]["message"]
+    assert_still_serves(gateway)
+
+
+def test_f69_no_body_and_an_empty_one_are_400(gateway):
+    assert gateway.client.raw(head(gateway, bearer(gateway), length=0)).status == 400
+    assert gateway.client.request("POST", "/v1/chat/completions", headers={"Content-Type": "application/json"}).status == 400
+
+
+def test_f69_a_chunked_body_is_read_whole(gateway):
+    lines = ["POST /v1/chat/completions HTTP/1.1", "Content-Type: application/json", "Transfer-Encoding: chunked", bearer(gateway)]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (CHAT[:20].encode(), CHAT[20:].encode())) + b"0\r\n\r\n"
+    assert gateway.client.raw("\n".join(lines), body).status == 200
+
+
+def test_f56_a_body_that_looks_like_fastcgi_records_is_only_data(gateway):
+    record = "\\u0001\\u0002\\u0000\\u0001" + "\x7f" * 8 + "\\u0001\\u0003"
+    body = CHAT.replace("Hello!", record * 500).encode()
+    assert gateway.client.raw(head(gateway, bearer(gateway), length=len(body)), body).status == 200
+    raw = bytes([1, 3, 0, 1, 0, 8, 0, 0] * 50)
+    assert gateway.client.raw(head(gateway, bearer(gateway), length=len(raw)), raw).status == 400
+    assert_still_serves(gateway)
+
+
+def test_f68_two_authorization_lines_are_refused(gateway):
+    answer = gateway.client.raw(head(gateway, bearer(gateway), "Authorization: Bearer other-key-altogether"), CHAT.encode())
+    assert answer.status == 400, answer
+
+
+def test_f68_an_underscore_is_no_other_way_to_say_a_header(gateway):
+    """lighttpd passes both spellings under one name, which the application refuses; the others drop the wrong one."""
+    answer = gateway.client.raw(head(gateway, f"X-Api-Key: {gateway.client.key}", "X_Api_Key: other-key-altogether"), CHAT.encode())
+    assert answer.status in (200, 400), answer
+    answer = gateway.client.raw(head(gateway, bearer(gateway), "Content_Length: 5"), CHAT.encode())
+    assert answer.status in (200, 400), answer
+
+
+@pytest.mark.parametrize("line", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_f68_two_lengths_are_never_understood_in_two_ways(gateway, line):
+    answer = gateway.client.raw(head(gateway, bearer(gateway), line), CHAT.encode())
+    assert answer.status >= 400, answer
+    assert_still_serves(gateway)
+
+
+def test_f68_folded_lines_and_nul_are_refused_or_harmless(gateway):
+    for line in ("X-Folded: a\n b", "X-Nul: a\0b", "X-High: \xff\xfe"):
+        answer = gateway.client.raw(head(gateway, bearer(gateway), line), CHAT.encode())
+        assert answer.status in (200, 400), (line, answer)
+    assert_still_serves(gateway)
+
+
+def test_f67_a_proxy_header_does_not_turn_our_calls_elsewhere(gateway):
+    answer = gateway.client.raw(head(gateway, bearer(gateway), "Proxy: http://127.0.0.1:1/"), CHAT.encode())
+    assert answer.status == 200
+
+
+def test_f69_long_headers_pass_up_to_12_kib_and_are_refused_over_64(gateway):
+    assert gateway.client.raw(head(gateway, bearer(gateway), "X-Long: " + "a" * 12_000), CHAT.encode()).status == 200
+    assert gateway.client.raw(head(gateway, bearer(gateway), "X-Long: " + "a" * 70_000), CHAT.encode()).status in (400, 431)
+    assert_still_serves(gateway)
+
+
+def test_f69_a_long_path_and_a_thousand_headers_are_refused(gateway):
+    assert gateway.client.raw(head(gateway, bearer(gateway), path="/v1/" + "a" * 65_000), CHAT.encode()).status in (400, 414, 431)
+    many = [f"X-Header-{i}: {i}" for i in range(1000)]
+    assert gateway.client.raw(head(gateway, bearer(gateway), *many), CHAT.encode()).status in (400, 431)
+    assert_still_serves(gateway)
+
+
+def test_encoded_slashes_stay_encoded(gateway):
+    for path in ("/v1/models/meta%2Fllama", "/v1/models/a%3Ab", "/v1/models/100%25"):
+        answer = gateway.client.get(path)
+        assert answer.status == 404 and answer.json()["error"]["code"] == "model_not_found", (path, answer)
+
+
+def test_errors_of_unknown_paths_are_ours_on_every_server(gateway):
+    for path in ("/", "/index.html", "/v2/x", "/v1/../etc/passwd", "/.well-known/x"):
+        answer = gateway.client.get(path)
+        assert answer.status in (400, 404), (path, answer)
+        if answer.status == 404:
+            assert answer.json()["error"]["message"]
+
+
+def test_health_needs_no_key(gateway):
+    anybody = Client("127.0.0.1", gateway.port, None)
+    assert anybody.get("/health/live").status == 200 and anybody.get("/health/ready").status == 200
+
+
+def test_head_is_get_without_a_body(gateway):
+    answer = gateway.client.request("HEAD", "/health/live")
+    assert answer.status == 200 and answer.body == b""
+
+
+# --- mod_fcgid --------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.skipif("apache-fcgid" not in WEBS, reason="apache-fcgid is not among HEADGATE_WEBS")
+def test_sixty_slow_streams_fit_under_a_hundred_connections(stacks):
+    """One process per stream; none holds a connection to PostgreSQL it does not need (max_connections = 100)."""
+    gateway = stacks.get("apache-fcgid")
+    def one(i):
+        stream = gateway.client.stream(model="sim-chat?tokens=20&tokens_per_s=4")
+        return stream.status, list(stream.events())[-1]
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        ends = list(pool.map(one, range(60)))
+    assert ends == [(200, "[DONE]")] * 60, ends
+
+
+@pytest.mark.long
+@pytest.mark.skipif("apache-fcgid" not in WEBS, reason="apache-fcgid is not among HEADGATE_WEBS")
+def test_one_call_of_more_than_300_seconds(stacks):
+    stream = stacks.get("apache-fcgid").client.stream(model="sim-chat?tokens=320&tokens_per_s=1", timeout=400)
+    assert list(stream.events())[-1] == "[DONE]"
