@@ -6,20 +6,13 @@
 # --- settings -----------------------------------------------------------------------------------------------------------
 
 write_settings() {
-	[ -e "$CONF/master.key" ] || make_master_key
 	write_headgate_conf
 	write_web_settings
 	chmod 600 "$CONF"/*.conf
 	[ "$(id -u)" != 0 ] || chown "$USER_NAME:" "$CONF"/*
-}
-
-# What seals the providers' keys and peppers the API keys: one `id:base64` per line. Never made anew while it is there.
-make_master_key() {
-	local key
-	key=$(head -c 32 /dev/urandom | base64 -w 0)
-	(umask 077; printf 'quickstart:%s\n' "$key" >"$CONF/master.key.new")
-	chmod 400 "$CONF/master.key.new"
-	mv "$CONF/master.key.new" "$CONF/master.key"
+	# what seals the providers' keys and peppers the API keys; never made anew while it is there
+	[ -e "$CONF/master.key" ] || ctl secret create "$CONF/master.key" </dev/null >"$LOGS/secret.log" 2>&1 ||
+		fail 'the master key could not be made' "$LOGS/secret.log"
 }
 
 write_headgate_conf() {
@@ -33,7 +26,7 @@ write_headgate_conf() {
 		memcached: { servers = "$RUN/memcached.sock"; };
 		paths: {
 			run = "$RUN";
-			state = "$STATE/spool";
+			state = "$STATE/data/headgate";
 			master_key = "$CONF/master.key";
 			sql = "$STATE/sql";
 		};

@@ -25,7 +25,7 @@ install_packages() {
 	have curl || want+=(curl ca-certificates)
 	case $web in
 	lighttpd) have lighttpd || [ -x /usr/sbin/lighttpd ] || want+=(lighttpd) ;;
-	nginx) have nginx || [ -x /usr/sbin/nginx ] || want+=(nginx-light) ;;
+	nginx) have nginx || [ -x /usr/sbin/nginx ] || want+=(nginx) ;;
 	apache) [ -e /usr/lib/apache2/modules/mod_proxy_fcgi.so ] || want+=(apache2-bin) ;;
 	apache-fcgid) [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || want+=(apache2-bin libapache2-mod-fcgid) ;;
 	esac
