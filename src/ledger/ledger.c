@@ -252,8 +252,10 @@ static enum ticket_end commit_here(struct ledger *l, uint64_t ticket, uint64_t u
 		if (lane->done == lane->n)
 			lane_take(lane);
 		pthread_mutex_unlock(&l->lock);
-		if (lane->done == lane->n)
-			break; /* a ticket of 0, and nothing is left */
+		if (lane->done == lane->n) {
+			end = TICKET_DONE; /* a ticket of 0, and nothing is left */
+			break;
+		}
 		if (lane_try(lane, &err) == 0) {
 			look_at_partitions(l);
 			continue;
@@ -273,7 +275,7 @@ void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger
 {
 	struct record *r = record_new(e);
 	pthread_mutex_lock(&l->lock);
-	r->ticket = ticket_take(l->tickets);
+	r->ticket = ticket_r ? ticket_take(l->tickets) : 0;
 	if (ticket_r)
 		ticket_r->n = r->ticket;
 	*l->tail = r;
