@@ -94,5 +94,70 @@ struct provider_row {
 int catalog_provider_list(struct catalog *c, struct arena *a, struct provider_row **out_r, unsigned *n_r, struct err *err);
 struct model_row { struct uuid id; struct model_put is; int64_t created_us; };
 int catalog_model_list(struct catalog *c, struct arena *a, struct model_row **out_r, unsigned *n_r, struct err *err);
+/* --- the road ------------------------------------------------------------------------------------------------------------ */
+
+struct call_limits { /* from the configuration; times in milliseconds */
+	int64_t first_byte_ms, idle_ms, total_ms;
+	int64_t body_bytes, event_bytes;
+	int64_t stream_commit_ms, stream_comment_ms;
+	int64_t ledger_wait_ms;
+};
+
+struct call_room { /* what every call needs; lives as long as the process */
+	struct catalog *catalog;
+	struct ledger *ledger;
+	struct mc *mc;
+};
+
+/* Where the answer goes. Each verb returns 0, or -1 with ERR_CLIENT_GONE. */
+struct call_sink {
+	void *u;
+	int watch_fd; /* the caller's descriptor; -1: none */
+	int (*gone)(void *u, struct err *err); /* watch_fd is readable: 0 still there */
+	void (*header)(void *u, const char *name, struct str value); /* before the head goes out */
+	void (*timing)(void *u, const char *stage, uint64_t us);
+	int (*whole)(void *u, int status, struct str content_type, struct str body, struct err *err);
+	int (*stream_begin)(void *u, struct err *err);
+	int (*stream_piece)(void *u, struct str bytes, struct err *err);
+	int (*stream_comment)(void *u, struct err *err);
+};
+
+struct call {
+	/* in */
+	const struct call_room *room;
+	const struct call_limits *limits;
+	const struct dialect *dialect;
+	const struct caller *caller;
+	const struct call_sink *sink;
+	struct arena *a;
+	struct uuid id; /* the request's */
+	struct str endpoint, body;
+	struct str client_request_id, remote_addr, user_agent, traceparent;
+	int64_t received_us;  /* wall */
+	uint64_t begun_us;    /* monotonic */
+	int64_t read_us, auth_us; /* stages already behind; -1: none */
+	uint64_t deadline_us; /* monotonic; 0: none */
+	/* out, for the log and the metrics; valid whatever is returned */
+	struct call_outcome {
+		int status;	     /* what the caller got or will get */
+		struct str model, matched, provider; /* requested; matched row; provider row */
+		bool stream, began; /* began: the head of a stream is out, so an error must be in-band */
+		int64_t input_tokens, output_tokens, cost_nusd; /* LEDGER_NO_PRICE: none */
+		int64_t upstream_us, settle_us, first_token_us;
+		const char *settled_by;
+		bool degraded; /* answered before its ledger row was committed */
+	} out;
+};
+
+/* Take the road, from the body to the last byte of the answer. Returns 0 when the caller has its answer; -1 with err when an
+ * error is to be told: in-band when out.began, else as a whole answer. Either way the ledger has (or queues) its row.
+ * Blocks: for as long as the provider and the limits allow. Threads: one call per thread. */
+int call_run(struct call *c, struct err *err);
+
+/* The models a caller may call, as the members of the dialect's list: for a wildcard, what the provider itself lists and the
+ * wildcard matches (remembered for 60 s). `only` not empty: that one alone. Writes model objects, comma-separated, without brackets;
+ * *count_r is their number. A provider that does not answer is left out. */
+int call_models(const struct call_room *room, const struct caller *caller, struct str only, struct arena *a, struct buf *out, unsigned *count_r,
+		struct err *err);
 
 #endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the endpoint files share. Private to the room.
+ */
+#ifndef API_ROOM_H
+#define API_ROOM_H
+
+#include "api/api.h"
+#include "front/front.h"
+#include "identity/identity.h"
+
+#include <stdatomic.h>
+
+struct arena;
+struct call;
+struct config;
+
+enum route_class { ROUTE_MODEL = 1, ROUTE_PLAIN, ROUTE_RESERVED };
+
+struct api_req; /* one request under way */
+typedef int api_endpoint(struct api_req *q, struct err *err);
+
+struct route {
+	const char *method;
+	const char *path;  /* a last segment `{id}` takes the rest of the path */
+	unsigned scope;	   /* of the key; 0: open to anybody */
+	enum route_class class;
+	bool body;	   /* JSON is expected */
+	api_endpoint *endpoint;
+};
+
+struct api_settings; /* a configuration with a reference count */
+
+struct api_req {
+	struct api *api;
+	const struct config *config;
+	struct front_exchange *x;
+	struct front_request *req;
+	struct arena *a;
+	const struct route *route;
+	struct str tail;       /* what `{id}` took, decoded */
+	struct caller caller;
+	bool authenticated;
+	int64_t auth_us;
+	struct str remote_addr; /* of the caller, behind trusted proxies */
+	struct str client_request_id;
+	const struct call *call; /* set by the model endpoints, for the log */
+};
+
+const struct api_parts *api_parts(const struct api *api);
+const struct gate *api_gate(const struct api *api);
+
+/* The table. Returns the route, or NULL with `allow` (may be NULL) listing the methods the path does know ("" when none). */
+const struct route *route_find(struct str method, struct str path, struct str *tail_r, char allow[64]);
+
+/* The address the request came from: REMOTE_ADDR, or the rightmost untrusted one of X-Forwarded-For. */
+struct str address_of_caller(const struct front_request *req, const char *trusted_proxies);
+
+/* Answer with JSON in buf; 500 when it overflowed. */
+int answer_json(struct api_req *q, int status, const struct buf *body, struct err *err);
+/* Tell an error: a whole answer in the dialect of the path, or in-band once a stream began. */
+void answer_error(struct front_exchange *x, const struct err *err, const char *allow);
+
+api_endpoint chat_completions, completions, embeddings;
+api_endpoint models_list, models_get;
+api_endpoint requests_list, requests_get, usage_get;
+api_endpoint health_live, health_ready, health_startup;
+
+#endif
