@@ -64,6 +64,7 @@ struct err_info {
 	const char *type, *name;
 	bool retryable;
 	bool log; /* an operator should see it */
+	const char *when, *remedy; /* one sentence each, for docs/reference/errors.md */
 };
 
 const struct err_info *err_info(enum err_code code); /* never NULL */
