@@ -241,7 +241,7 @@ static void log_request(const struct api_req *q, const struct err *err)
 	    LF_C("settled_by", o->settled_by), LF_BOOL("degraded", o->degraded), LF_INT("bytes_in", q->req->body.n), LF_INT("bytes_out", front_sent_bytes(q->x)),
 	    LF_INT("duration_us", clock_now_us() - q->req->begun_us), LF_INT("read_us", q->req->read_us - q->req->begun_us), LF_INT("auth_us", q->auth_us),
 	    LF_INT("upstream_us", o->upstream_us), LF_INT("settle_us", o->settle_us), LF_INT("first_token_us", o->first_token_us),
-	    LF_C("error_code", failed ? err_info(err->code)->name : ""), LF_C("error", failed ? err->msg : ""), LF_C("detail", failed ? err->detail : ""));
+	    LF_C("error_code", failed ? err_name(err) : ""), LF_C("error", failed ? err->msg : ""), LF_C("detail", failed ? err->detail : ""));
 }
 
 /* --- what the gate calls ---------------------------------------------------------------------------------------------------- */

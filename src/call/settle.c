@@ -103,7 +103,7 @@ static void fill_attempt(struct road *r, const struct ledger_entry *e, const str
 	t->usage = e->usage;
 	t->cost_nusd = e->cost_nusd;
 	t->settled_by = e->settled_by;
-	t->error_code = err ? str_c(err_info(err->code)->name) : STR_NONE;
+	t->error_code = err ? str_c(err_name(err)) : STR_NONE;
 }
 
 static void fill_entry(struct road *r, struct ledger_entry *e, const struct err *err)
@@ -116,7 +116,7 @@ static void fill_entry(struct road *r, struct ledger_entry *e, const struct err 
 		.model_requested = r->wire.model, .model_served = r->answer.model,
 		.stream = r->wire.stream,
 		.status = err ? err_status(err) : 200,
-		.error_code = err ? str_c(err_info(err->code)->name) : STR_NONE,
+		.error_code = err ? str_c(err_name(err)) : STR_NONE,
 		.client_request_id = c->client_request_id, .end_user = r->wire.end_user, .remote_addr = c->remote_addr, .user_agent = c->user_agent,
 		.received_us = c->received_us, .duration_us = (int64_t)(clock_now_us() - c->begun_us), .first_token_us = r->first_token_us,
 		.read_us = c->read_us, .auth_us = c->auth_us, .decode_us = r->decode_us, .route_us = r->route_us,
