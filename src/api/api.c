@@ -218,30 +218,84 @@ static struct str safe_client_id(struct str id)
 
 /* --- the log line --------------------------------------------------------------------------------------------------------- */
 
+/* Probes ask every second and are told apart from calls by their level. */
+static enum log_level log_level_of(const struct api_req *q, const struct err *err)
+{
+	if (err->code != ERR_NONE && err_info(err->code)->log)
+		return LOG_LEVEL_WARN;
+	return q->route && q->route->class == ROUTE_RESERVED ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+}
+
+/* The line's fields, gathered as the stages of the request left them. */
+struct line {
+	struct log_field f[40];
+	size_t n;
+};
+
+static void put(struct line *l, struct log_field f)
+{
+	BUG_ON(l->n == sizeof l->f / sizeof l->f[0]);
+	l->f[l->n++] = f;
+}
+
+static void put_call(struct line *l, const struct call_outcome *o, char cost[32])
+{
+	put(l, LF_STR("model", o->model));
+	put(l, LF_STR("matched", o->matched));
+	put(l, LF_STR("provider", o->provider));
+	put(l, LF_BOOL("stream", o->stream));
+	put(l, LF_INT("input_tokens", o->input_tokens));
+	put(l, LF_INT("output_tokens", o->output_tokens));
+	if (o->cost_nusd != LEDGER_NO_PRICE) {
+		ledger_print_usd(o->cost_nusd, cost);
+		put(l, LF_C("cost_usd", cost));
+	}
+	put(l, LF_C("settled_by", o->settled_by));
+	put(l, LF_INT("upstream_us", o->upstream_us));
+	put(l, LF_INT("settle_us", o->settle_us));
+	put(l, LF_INT("first_token_us", o->first_token_us));
+	if (o->degraded)
+		put(l, LF_C("degraded", "ledger"));
+}
+
+static void put_error(struct line *l, const struct err *err)
+{
+	put(l, LF_C("error_code", err_name(err)));
+	put(l, LF_C("error", err->msg));
+	put(l, LF_C("detail", err->detail));
+}
+
 static void log_request(const struct api_req *q, const struct err *err)
 {
-	static const struct call_outcome none = { .upstream_us = -1, .settle_us = -1, .first_token_us = -1, .cost_nusd = LEDGER_NO_PRICE, .settled_by = "" };
-	const struct call_outcome *o = q->call ? &q->call->out : &none;
+	enum log_level level = log_level_of(q, err);
 	bool failed = err->code != ERR_NONE;
-	enum log_level level = failed && err_info(err->code)->log ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
-	char organization[UUID_TEXT + 1] = "", key[ID_TEXT] = "", cost[32] = "";
+	char organization[ID_TEXT] = "", key[ID_TEXT] = "", cost[32];
+	struct line l = { .n = 0 };
 	if (!log_on(level))
 		return;
 	if (q->authenticated) {
-		uuid_text(q->caller.organization, organization);
+		id_text("org", q->caller.organization, organization);
 		id_text("key", q->caller.key, key);
 	}
-	if (o->cost_nusd != LEDGER_NO_PRICE)
-		ledger_print_usd(o->cost_nusd, cost);
-	int status = failed ? err_status(err) : front_sent_status(q->x);
-	LOG(level, "request", LF_C("request_id", q->req->id), LF_STR("client_request_id", q->client_request_id), LF_STR("method", q->req->method),
-	    LF_STR("path", q->req->path), LF_C("endpoint", q->route ? q->route->path : ""), LF_INT("status", status), LF_STR("remote_addr", q->remote_addr),
-	    LF_C("organization", organization), LF_C("key", key), LF_STR("model", o->model), LF_STR("matched", o->matched), LF_STR("provider", o->provider),
-	    LF_BOOL("stream", o->stream), LF_INT("input_tokens", o->input_tokens), LF_INT("output_tokens", o->output_tokens), LF_C("cost_usd", cost),
-	    LF_C("settled_by", o->settled_by), LF_BOOL("degraded", o->degraded), LF_INT("bytes_in", q->req->body.n), LF_INT("bytes_out", front_sent_bytes(q->x)),
-	    LF_INT("duration_us", clock_now_us() - q->req->begun_us), LF_INT("read_us", q->req->read_us - q->req->begun_us), LF_INT("auth_us", q->auth_us),
-	    LF_INT("upstream_us", o->upstream_us), LF_INT("settle_us", o->settle_us), LF_INT("first_token_us", o->first_token_us),
-	    LF_C("error_code", failed ? err_name(err) : ""), LF_C("error", failed ? err->msg : ""), LF_C("detail", failed ? err->detail : ""));
+	put(&l, LF_C("request_id", q->req->id));
+	put(&l, LF_STR("client_request_id", q->client_request_id));
+	put(&l, LF_STR("method", q->req->method));
+	put(&l, LF_STR("path", q->req->path));
+	put(&l, LF_C("endpoint", q->route ? q->route->path : ""));
+	put(&l, LF_INT("status", failed ? err_status(err) : front_sent_status(q->x)));
+	put(&l, LF_STR("remote_addr", q->remote_addr));
+	put(&l, LF_C("organization", organization));
+	put(&l, LF_C("key", key));
+	if (q->call)
+		put_call(&l, &q->call->out, cost);
+	put(&l, LF_INT("bytes_in", q->req->body.n));
+	put(&l, LF_INT("bytes_out", front_sent_bytes(q->x)));
+	put(&l, LF_INT("duration_us", clock_now_us() - q->req->begun_us));
+	put(&l, LF_INT("read_us", q->req->read_us - q->req->begun_us));
+	put(&l, LF_INT("auth_us", q->auth_us));
+	if (failed)
+		put_error(&l, err);
+	log_fields(level, "request", l.f, l.n);
 }
 
 /* --- what the gate calls ---------------------------------------------------------------------------------------------------- */

@@ -89,7 +89,7 @@ struct migrate_step { unsigned number; char name[64]; bool applied; int64_t appl
 int migrate_up(const char *owner_url, const char *sql_dir, unsigned to /* 0: all */, void (*progress)(void *, const char *), void *u, struct err *err);
 int migrate_down(const char *owner_url, const char *sql_dir, unsigned to, void (*progress)(void *, const char *), void *u, struct err *err);
 int migrate_list(const char *url, const char *sql_dir, struct arena *a, struct migrate_step **steps_r, unsigned *n_r, struct err *err);
-#define MIGRATE_NEWEST 5 /* what these programs need; start-up compares it with schema_migrations (F-18) */
+#define MIGRATE_NEWEST 4 /* what these programs need; start-up compares it with schema_migrations (F-18) */
 
 /* --- the segment of the host: <run>/segment.<layout> --------------------------------------------------------------- */
 
