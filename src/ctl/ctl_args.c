@@ -167,9 +167,8 @@ static int find_verb(struct ctl *c, struct str noun, struct str verb, struct err
 	}
 	if (!verb.n)
 		return err_set(err, ERR_INVALID, STR_FMT " needs a verb: %s", STR_ARG(noun), buf_cstr(&all));
-	if (n.best)
-		return mistyped(err, arena_printf(c->a, "verb of " STR_FMT, STR_ARG(noun)).p, &n, "");
-	return err_set(err, ERR_INVALID, "unknown verb of " STR_FMT ": " STR_FMT " (there are %s)", STR_ARG(noun), STR_ARG(verb), buf_cstr(&all));
+	return err_set(err, ERR_INVALID, STR_FMT " has no verb " STR_FMT "%s%s%s (it has %s)", STR_ARG(noun), STR_ARG(verb), n.best ? ", did you mean " : "",
+		       n.best ? n.best : "", n.best ? "?" : "", buf_cstr(&all));
 }
 
 static int take_args(struct ctl *c, int argc, char **argv, struct err *err)

@@ -112,8 +112,8 @@ int ctl_provider_list(struct ctl *c, struct err *err)
 						   (long long)p->idle_ms, (long long)p->total_ms);
 		const struct cell row[COLUMNS] = {
 			CELL_S("name", p->name), CELL_S("kind", p->kind), CELL_S("base_url", p->base_url), CELL_B("enabled", p->enabled),
-			CELL_B("allow_http", p->allow_http), CELL_B("allow_private", p->allow_private), CELL_I("nkeys", all[i].nkeys),
-			CELL_S("last4", all[i].nkeys ? all[i].keys[0].last4 : STR_NONE), CELL_T("created_at", all[i].created_us),
+			CELL_B("allow_http", p->allow_http), CELL_B("allow_private", p->allow_private), CELL_P("keys", arena_printf(c->a, "%u", all[i].nkeys)),
+			CELL_P("last4", all[i].nkeys ? all[i].keys[0].last4 : STR_NONE), CELL_T("created_at", all[i].created_us),
 			CELL_J("id", ctl_json_string(c, ctl_id(c, "prov", all[i].id))), CELL_J("keys", keys_json(c, &all[i])), CELL_J("timeouts", timeouts),
 		};
 		memcpy(cells + (size_t)COLUMNS * i, row, sizeof row);
@@ -262,7 +262,7 @@ int ctl_model_list(struct ctl *c, struct err *err)
 	struct cell *cells = arena_array(c->a, 6 * (size_t)n + 1, sizeof *cells);
 	for (unsigned i = 0; i < n; i++) {
 		const struct model_put *m = &all[i].is;
-		const struct cell row[] = { CELL_S("name", m->name), CELL_S("goes_to", targets_text(c, m)), CELL_B("enabled", m->enabled),
+		const struct cell row[] = { CELL_S("name", m->name), CELL_P("goes_to", targets_text(c, m)), CELL_B("enabled", m->enabled),
 					    CELL_T("created_at", all[i].created_us), CELL_J("id", ctl_json_string(c, ctl_id(c, "model", all[i].id))),
 					    CELL_J("targets", targets_json(c, m)) };
 		memcpy(cells + 6 * (size_t)i, row, sizeof row);

@@ -47,6 +47,8 @@ void ctl_cells_json(struct json_w *w, const struct cell *cells, unsigned n)
 {
 	jw_object(w);
 	for (unsigned i = 0; i < n; i++) {
+		if (cells[i].people_only)
+			continue;
 		jw_key(w, cells[i].name);
 		cell_json(w, &cells[i]);
 	}

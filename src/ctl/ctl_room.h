@@ -92,16 +92,18 @@ struct cell {
 	int64_t i;	/* USD: nano-dollars, INT64_MIN is null; TIME: wall microseconds, 0 is null */
 	const struct str *list;
 	unsigned n;
+	bool people_only; /* not in the JSON, which has it in another form */
 };
-#define CELL_ID(name, prefix, id) ((struct cell){ name, CELL_TEXT, ctl_id(c, prefix, id), 0, NULL, 0 })
-#define CELL_S(name, str) ((struct cell){ name, CELL_TEXT, str, 0, NULL, 0 })
-#define CELL_C(name, text) ((struct cell){ name, CELL_TEXT, str_c(text), 0, NULL, 0 })
-#define CELL_I(name, number) ((struct cell){ name, CELL_NUMBER, STR_NONE, number, NULL, 0 })
-#define CELL_B(name, flag) ((struct cell){ name, CELL_BOOL, STR_NONE, flag, NULL, 0 })
-#define CELL_T(name, wall_us) ((struct cell){ name, CELL_TIME, STR_NONE, wall_us, NULL, 0 })
-#define CELL_L(name, list, n) ((struct cell){ name, CELL_LIST, STR_NONE, 0, list, n })
-#define CELL_NUSD(name, nusd) ((struct cell){ name, CELL_USD, STR_NONE, nusd, NULL, 0 })
-#define CELL_J(name, json) ((struct cell){ name, CELL_RAW, json, 0, NULL, 0 })
+#define CELL_ID(name, prefix, id) ((struct cell){ name, CELL_TEXT, ctl_id(c, prefix, id), 0, NULL, 0, false })
+#define CELL_S(name, str) ((struct cell){ name, CELL_TEXT, str, 0, NULL, 0, false })
+#define CELL_C(name, text) ((struct cell){ name, CELL_TEXT, str_c(text), 0, NULL, 0, false })
+#define CELL_I(name, number) ((struct cell){ name, CELL_NUMBER, STR_NONE, number, NULL, 0, false })
+#define CELL_B(name, flag) ((struct cell){ name, CELL_BOOL, STR_NONE, flag, NULL, 0, false })
+#define CELL_T(name, wall_us) ((struct cell){ name, CELL_TIME, STR_NONE, wall_us, NULL, 0, false })
+#define CELL_L(name, list, n) ((struct cell){ name, CELL_LIST, STR_NONE, 0, list, n, false })
+#define CELL_NUSD(name, nusd) ((struct cell){ name, CELL_USD, STR_NONE, nusd, NULL, 0, false })
+#define CELL_P(name, str) ((struct cell){ name, CELL_TEXT, str, 0, NULL, 0, true })
+#define CELL_J(name, json) ((struct cell){ name, CELL_RAW, json, 0, NULL, 0, false })
 struct str ctl_id(struct ctl *c, const char *prefix, struct uuid id); /* STR_NONE for the zero id */
 /* Rows of equal columns: {"object":"list","data":[...]}, or aligned columns; --quiet prints the first column. */
 void ctl_rows(struct ctl *c, const struct cell *cells, unsigned columns, unsigned rows);
