@@ -64,7 +64,7 @@ struct http_exchange {
 	/* out, valid on success and failure */
 	bool sent;	     /* the request may have reached the peer: repeating it could bill twice */
 	bool reused;	     /* a kept connection was used */
-	bool complete;	     /* the answer ended as its framing says */
+	bool complete;	     /* the answer ended as its framing says: without a length or chunks that is wherever the connection did */
 	uint64_t connect_us, sent_us, head_us, first_body_us, done_us; /* monotonic; 0: not reached */
 	uint64_t body_bytes;
 };

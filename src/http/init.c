@@ -94,7 +94,7 @@ void http_cleanup(void)
 	curl_global_cleanup();
 }
 
-static CURLcode use_store(CURL *easy, void *ssl_ctx, void *user)
+static CURLcode set_up_tls(CURL *easy, void *ssl_ctx, void *user)
 {
 	(void)easy;
 	(void)user;
@@ -107,6 +107,6 @@ void http_share(CURL *easy)
 	/* Else libcurl would load its built-in bundle for each new connection before asking us. */
 	curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, use_store);
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, set_up_tls);
 	curl_easy_setopt(easy, CURLOPT_SHARE, shared.share);
 }

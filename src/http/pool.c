@@ -185,13 +185,20 @@ static int check_parts(const struct http_pool_options *o, const char *scheme, co
 	return 0;
 }
 
+/* libcurl forgives one slash too many or too few, and so would take a piece of the path for the host. */
+static bool has_two_slashes(const char *url)
+{
+	const char *colon = strchr(url, ':');
+	return colon && strncmp(colon, "://", 3) == 0 && colon[3] != '/';
+}
+
 static int check_url(const struct http_pool_options *o, struct err *err)
 {
 	static const CURLUPart extras[] = { CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS, CURLUPART_QUERY, CURLUPART_FRAGMENT };
 	CURLU *u = curl_url();
 	if (!u)
 		return err_set(err, ERR_INTERNAL, "curl_url failed");
-	if (!o->base_url || curl_url_set(u, CURLUPART_URL, o->base_url, 0) != CURLUE_OK) {
+	if (!o->base_url || !has_two_slashes(o->base_url) || curl_url_set(u, CURLUPART_URL, o->base_url, 0) != CURLUE_OK) {
 		curl_url_cleanup(u);
 		return err_set_param(err, ERR_INVALID, "base_url", "the base URL is not a URL");
 	}
