@@ -44,7 +44,15 @@ struct sim_lane {
 	uint32_t choice, call; /* which text: of the choice, or of one of its tool calls */
 	struct str rest;       /* not yet sent */
 };
-enum sim_stage { SIM_STAGE_ROLE = 0, SIM_STAGE_TOKENS, SIM_STAGE_FINISH, SIM_STAGE_LATE, SIM_STAGE_USAGE, SIM_STAGE_DONE, SIM_STAGE_END };
+enum sim_stage {
+	SIM_STAGE_ROLE = 0,
+	SIM_STAGE_TOKENS,
+	SIM_STAGE_FINISH,
+	SIM_STAGE_LATE,
+	SIM_STAGE_USAGE,
+	SIM_STAGE_DONE,
+	SIM_STAGE_END
+};
 
 struct sim_stream {
 	const struct sim_answer *answer;

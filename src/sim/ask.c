@@ -157,7 +157,8 @@ static int read_part(struct reader *r, struct json part, struct buf *text)
 	else if (json_text_is(type, STR("input_audio")) || json_text_is(type, STR("file")))
 		r->ask->input_tokens += FILE_TOKENS;
 	else
-		return json_present(type) ? wrong(r, type, "text, refusal, image_url, input_audio or file") : wrong(r, part, "a part with a type");
+		return json_present(type) ? wrong(r, type, "text, refusal, image_url, input_audio or file") :
+					    wrong(r, part, "a part with a type");
 	return 0;
 }
 
@@ -208,7 +209,8 @@ static int read_message(struct reader *r, struct json message)
 	if (!json_is(message, JSON_OBJECT))
 		return wrong(r, message, "an object");
 	if (!role_is_known(role))
-		return json_present(role) ? wrong(r, role, "a role: user, assistant, system, developer or tool") : wrong(r, message, "an object with a role");
+		return json_present(role) ? wrong(r, role, "a role: user, assistant, system, developer or tool") :
+					    wrong(r, message, "an object with a role");
 	r->ask->input_tokens += MESSAGE_TOKENS;
 	if (read_content(r, json_get(message, STR("content")), &text))
 		return -1;

@@ -18,7 +18,7 @@ struct param {
 };
 
 #define AT(member) offsetof(struct sim_behaviour, member)
-enum { HOUR_MS = 3600 * 1000, TOKENS_MAX = 1000 * 1000, BYTES_MAX = 128 * 1024 * 1024 };
+enum { HOUR_MS = 3600000, TOKENS_MAX = 1000000, BYTES_MAX = 128 << 20, CHUNK_MAX = 1 << 20, DAY_SECS = 86400 };
 
 static const struct param params[] = {
 	{ "first_token_ms", KIND_INT, AT(first_token_ms), 0, HOUR_MS },
@@ -34,7 +34,7 @@ static const struct param params[] = {
 	{ "usage", KIND_USAGE, AT(usage), 0, 0 },
 	{ "status", KIND_INT, AT(status), 400, 599 },
 	{ "code", KIND_TEXT, AT(code), 1, 64 },
-	{ "retry_after", KIND_MILLI, AT(retry_after_ms), 0, 24 * 3600 },
+	{ "retry_after", KIND_MILLI, AT(retry_after_ms), 0, DAY_SECS },
 	{ "fail_times", KIND_INT, AT(fail_times), 0, INT32_MAX },
 	{ "reset_after", KIND_INT, AT(reset_after), 0, INT32_MAX },
 	{ "cut_after", KIND_INT, AT(cut_after), 0, INT32_MAX },
@@ -47,8 +47,10 @@ static const struct param params[] = {
 	{ "redirect", KIND_FLAG, AT(redirect), 0, 1 },
 	{ "content_type", KIND_TYPE, AT(content_type), 0, 0 },
 	{ "headers", KIND_INT, AT(headers), 0, 10000 },
-	{ "chunk_bytes", KIND_INT, AT(chunk_bytes), 1, 1024 * 1024 },
+	{ "chunk_bytes", KIND_INT, AT(chunk_bytes), 1, CHUNK_MAX },
 	{ "crlf", KIND_FLAG, AT(crlf), 0, 1 },
+	{ "early_head", KIND_FLAG, AT(early_head), 0, 1 },
+	{ "comments", KIND_FLAG, AT(comments), 0, 1 },
 	{ "tag", KIND_TEXT, AT(tag), 0, 128 },
 };
 enum { PARAM_COUNT = sizeof params / sizeof params[0] };
@@ -98,8 +100,9 @@ static bool word_parse(struct str s, const char *const *words, int *out_r)
 
 static int range_error(const struct param *p, struct str value, struct err *err)
 {
-	return err_set_param(err, ERR_INVALID, "model", "parameter `%s` of the model name must be a number from %lld to %lld, not `" STR_FMT "`",
-			     p->name, (long long)p->min, (long long)p->max, (int)(value.n < 40 ? value.n : 40), value.p);
+	return err_set_param(err, ERR_INVALID, "model",
+			     "parameter `%s` of the model name must be a number from %lld to %lld, not `" STR_FMT "`", p->name,
+			     (long long)p->min, (long long)p->max, STR_ARG(str_sub(value, 0, 40)));
 }
 
 static int number_set(const struct param *p, struct str value, int64_t *out, struct err *err)
@@ -193,15 +196,15 @@ int sim_behaviour_parse(struct str model, struct arena *a, struct sim_behaviour 
 	struct sim_behaviour b;
 	behaviour_init(&b);
 	if (!str_starts(model, STR("sim-")))
-		return err_set_param(err, ERR_MODEL_NOT_FOUND, "model", "the model `" STR_FMT "` does not exist: the simulator's begin with sim-",
-				     (int)(model.n < 80 ? model.n : 80), model.p);
+		return err_set_param(err, ERR_MODEL_NOT_FOUND, "model", "the model `" STR_FMT "` does not exist: ours begin with sim-",
+				     STR_ARG(str_sub(model, 0, 80)));
 	while (rest.n && str_split(&rest, '&', &pair)) {
 		size_t eq = str_find_char(pair, '=', 0);
 		struct str name = str_sub(pair, 0, eq), value = eq == SIZE_MAX ? STR_NONE : str_sub(pair, eq + 1, pair.n);
 		const struct param *p = param_find(name);
 		if (!p)
 			return err_set_param(err, ERR_INVALID, "model", "the simulator has no parameter `" STR_FMT "` (in the model name)",
-					     (int)(name.n < 40 ? name.n : 40), name.p);
+					     STR_ARG(str_sub(name, 0, 40)));
 		if (param_set(p, sim_unescape(value, a), &b, err))
 			return -1;
 	}

@@ -20,7 +20,7 @@ struct sim_behaviour {
 	int64_t status, retry_after_ms, fail_times;
 	int64_t reset_after, cut_after, close_after, stall_after, error_after;
 	int64_t chunk_bytes, headers;
-	bool garbage, silent, drop, redirect, crlf;
+	bool garbage, silent, drop, redirect, crlf, early_head, comments;
 	enum sim_usage usage;
 	enum sim_content_type content_type;
 	struct str tool, code, tag;

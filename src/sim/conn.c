@@ -337,14 +337,12 @@ void conn_event(struct sim_conn *c, uint32_t events)
 
 void conn_timer(struct sim_conn *c)
 {
-	struct sim_server *s = c->server;
-	if (c->lingering) {
+	uint64_t idle_us = (uint64_t)c->server->options->idle_timeout_ms * 1000;
+	bool idle = !c->call && idle_us && c->server->now_us - c->active_us >= idle_us;
+	if (c->lingering || idle)
 		conn_close(c);
-	} else if (c->call) {
+	else if (c->call)
 		conn_run(c);
-	} else if (s->now_us - c->active_us >= (uint64_t)s->options->idle_timeout_ms * 1000) {
-		conn_close(c);
-	} else {
+	else /* a call's timer that came after its call, or there was a request since */
 		idle_timer_set(c);
-	}
 }

@@ -187,7 +187,7 @@ static int head_check(const struct http_head *h, bool host, struct err *err)
 int http_head_parse(struct str in, struct http_head *head_r, struct err *err)
 {
 	struct http_head h = { .bytes = 0 };
-	struct str line;
+	struct str line = STR_NONE;
 	bool host = false;
 	size_t at = 0;
 	int got = line_take(in, &at, &line, err);
@@ -252,7 +252,7 @@ static int chunk_line(struct http_chunks *ch, const struct buf *in, size_t max, 
 
 static int size_stage(struct http_chunks *ch, const struct buf *in, struct err *err)
 {
-	struct str line;
+	struct str line = STR_NONE;
 	int got = chunk_line(ch, in, CHUNK_LINE_MAX, &line, err);
 	if (got <= 0)
 		return got;
@@ -291,7 +291,7 @@ static int data_end_stage(struct http_chunks *ch, const struct buf *in, struct e
 
 int http_chunks_decode(struct http_chunks *ch, struct buf *in, struct err *err)
 {
-	struct str line;
+	struct str line = STR_NONE;
 	int got = 1;
 	while (got > 0) {
 		switch (ch->stage) {

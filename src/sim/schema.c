@@ -11,7 +11,16 @@
 
 #include <math.h>
 
-enum { DEPTH_SHALLOW = 4, DEPTH_MAX = 48, REF_HOPS = 16, COUNT_MAX = 1000, LENGTH_MAX = 10000, TRIES = 32, WORK_MAX = 100000, WORK_CHARACTERS = 64 };
+enum {
+	DEPTH_SHALLOW = 4, /* to here everything is filled */
+	DEPTH_MAX = 48,
+	REF_HOPS = 16,
+	COUNT_MAX = 1000,
+	LENGTH_MAX = 10000,
+	TRIES = 32, /* at an item unlike the others */
+	WORK_MAX = 100000,
+	WORK_CHARACTERS = 64 /* so many weigh as much as a value */
+};
 
 static void value_write(struct sim_schema *s, struct json schema, struct json_w *w, unsigned depth);
 

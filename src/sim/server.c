@@ -85,7 +85,7 @@ static int listen_open(const struct sim_options *o, struct err *err)
 
 static void announce(int fd)
 {
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = { .ss_family = AF_UNSPEC };
 	socklen_t n = sizeof addr;
 	char host[64] = "?", port[16] = "?";
 	if (getsockname(fd, (struct sockaddr *)&addr, &n) == 0)

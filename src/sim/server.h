@@ -3,7 +3,8 @@
  *
  *	server.c  accepts, waits, runs timers and signals
  *	conn.c    one connection: reads requests, sends bytes, closes
- *	call.c    one request: decides and produces the answer
+ *	call.c    one request: decides what the answer is and when
+ *	reply.c   its bytes
  */
 #ifndef SIM_SERVER_H
 #define SIM_SERVER_H

@@ -49,8 +49,11 @@ bool sim_stream_is_token(const struct sim_stream *st)
 
 /* ---- framing ---- */
 
-static void data_begin(struct buf *out)
+static void data_begin(struct sim_stream *st, struct buf *out)
 {
+	const struct sim_behaviour *b = &st->answer->ask->behaviour;
+	if (b->comments)
+		buf_c(out, b->crlf ? ": keepalive\r\n\r\n" : ": keepalive\n\n");
 	buf_c(out, "data: ");
 }
 
@@ -62,7 +65,7 @@ static void data_end(struct sim_stream *st, struct buf *out)
 
 static void chunk_begin(struct sim_stream *st, struct json_w *w, struct buf *out)
 {
-	data_begin(out);
+	data_begin(st, out);
 	jw_init(w, out);
 	sim_answer_head_write(st->answer, w, is_chat(st) ? "chat.completion.chunk" : "text_completion");
 	if (is_chat(st))
@@ -255,7 +258,7 @@ static void usage_event(struct sim_stream *st, struct buf *out)
 
 static void text_event(struct sim_stream *st, struct buf *out, const char *text)
 {
-	data_begin(out);
+	data_begin(st, out);
 	buf_c(out, text);
 	data_end(st, out);
 }
@@ -263,7 +266,7 @@ static void text_event(struct sim_stream *st, struct buf *out, const char *text)
 void sim_stream_error(struct sim_stream *st, struct buf *out)
 {
 	struct str code = st->answer->ask->behaviour.code;
-	data_begin(out);
+	data_begin(st, out);
 	sim_error_write(out, STR("the simulator was asked to fail here"), "server_error", NULL,
 			code.p ? arena_cstr(st->answer->a, code) : "simulated_error");
 	data_end(st, out);

@@ -28,7 +28,8 @@ static const char *const sentences[] = {
 };
 enum { SENTENCE_COUNT = sizeof sentences / sizeof sentences[0] };
 
-static const char *const own_words[] = { "the question", "the matter", "the idea", "the example", "the detail", "the answer", "the method", "the result" };
+static const char *const own_words[] = { "the question", "the matter", "the idea",   "the example",
+					 "the detail",   "the answer", "the method", "the result" };
 enum { OWN_WORD_COUNT = sizeof own_words / sizeof own_words[0], WORD_MIN = 4, WORD_GOOD = 6, WORD_MAX = 24 };
 
 uint64_t sim_rng_next(struct sim_rng *rng)
@@ -126,9 +127,8 @@ static void cut(struct buf *out, size_t n)
 
 void sim_text_tokens(struct buf *out, struct sim_rng *rng, const struct sim_words *words, int64_t tokens)
 {
-	size_t last = out->n;
 	for (int64_t have = 0, added; have < tokens && !out->overflow; have += added) {
-		last = out->n;
+		size_t last = out->n;
 		added = sentence_count(out, rng, words);
 		if (have + added <= tokens)
 			continue;

@@ -50,7 +50,7 @@ void timer_set(struct timers *ts, struct timer *t, uint64_t at_us)
 	if (!t->place) {
 		if (ts->count == ts->cap) {
 			ts->cap = ts->cap ? ts->cap * 2 : 64;
-			ts->heap = realloc(ts->heap, ts->cap * sizeof *ts->heap);
+			ts->heap = realloc(ts->heap, ts->cap * sizeof(struct timer *));
 			BUG_ON(!ts->heap);
 		}
 		put(ts, ts->count++, t);

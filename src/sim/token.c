@@ -28,7 +28,7 @@ static size_t character_bytes(const unsigned char *p, size_t n)
 size_t sim_token_bytes(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
-	size_t at = 0, end = s.n;
+	size_t at = 0, end;
 	if (!s.n)
 		return 0;
 	if (p[0] == ' ') {

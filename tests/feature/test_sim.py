@@ -569,6 +569,20 @@ def test_crlf_ends_lines(sim):
     assert b"data: [DONE]\n\n" in raw_stream(sim, "sim-chat?crlf=0")[1]
 
 
+def test_comments_come_before_each_event(sim):
+    _, body = raw_stream(sim, "sim-chat?comments=1&tokens=3")
+    assert body.count(b": keepalive\n\ndata: ") == 6
+
+
+def test_early_head_comes_before_the_wait(sim):
+    connection, begun = sim.connect(), time.monotonic()
+    connection.request("POST", "/v1/chat/completions", json.dumps(chat("sim-chat?early_head=1&first_token_ms=400", stream=True)))
+    response = connection.getresponse()
+    assert time.monotonic() - begun < 0.3
+    assert response.read1(100000).startswith(b"data: ") and time.monotonic() - begun >= 0.39
+    connection.close()
+
+
 def test_headers_adds_headers(sim):
     head, _ = raw_stream(sim, "sim-chat?headers=300")
     assert head.count(b"\r\nx-sim-") == 300
@@ -784,6 +798,15 @@ def test_an_api_key_is_asked_for(fresh):
     assert sim.request("GET", "/v1/models").status == 401
     assert sim.request("GET", "/health").status == 200
     assert json.loads(sim.request("GET", "/v1/models").text)["error"]["code"] == "invalid_api_key"
+
+
+def test_a_connection_outlives_its_slow_calls(fresh):
+    sim = fresh("--idle-timeout", "0")
+    connection = sim.connect()
+    for _ in range(30):
+        connection.request("POST", "/v1/chat/completions", json.dumps(chat("sim-chat?latency_ms=5")))
+        assert connection.getresponse().read()
+    connection.close()
 
 
 def test_an_idle_connection_is_closed(fresh):
