@@ -234,26 +234,24 @@ static void sleep_us(unsigned us)
 	nanosleep(&ts, NULL);
 }
 
-/* Poll until fresh, taking turns with the other processes of the host. `must`: the caller cannot be served as it is. A process
+/* Poll until not stale (0) or too late (-1), taking turns with the other processes of the host. `must`: the caller cannot be served as it is. A process
  * that only has to catch up with its host needs no ticket: nobody else can read the changes for it. */
 static int refresh(struct epoch *e, bool must, uint64_t until_us, struct err *err)
 {
-	int rc = -1;
 	do {
 		uint64_t now_us = clock_now_us();
 		bool behind = !is_level(e);
 		bool mine = take_ticket(e, now_us);
-		if (mine || behind) {
-			rc = poll_changes(e, POLL_MS, err);
-			if (mine)
-				return_ticket(e, now_us);
-		}
+		if (mine || behind)
+			poll_changes(e, POLL_MS, err);
+		if (mine)
+			return_ticket(e, now_us);
 		if (freshness(e) != STALE)
 			return 0;
 		if (must)
 			sleep_us(mine ? AGAIN_US : STEP_US);
 	} while (must && clock_now_us() < until_us);
-	return rc;
+	return -1;
 }
 
 static int unavailable(struct err *err, const char *detail)
@@ -320,9 +318,8 @@ static int check_slowly(struct epoch *e, struct err *err)
 	while (freshness(e) != FRESH) {
 		bool must = !is_good_enough(e), give_up;
 		if (begin_refresh(e, must, until_us, &give_up)) {
-			refresh(e, must, until_us, &why);
+			give_up = refresh(e, must, until_us, &why) != 0 && must; /* tried for as long as it may be */
 			end_refresh(e);
-			give_up = true; /* it was tried for as long as it may be */
 		}
 		if (is_good_enough(e))
 			return 0;

@@ -234,10 +234,17 @@ static void fail_op(struct op *op)
 	throw_away(op->h);
 }
 
+/* memcached_get says "not found" for an answer it could not read, too; the handle knows better. */
+static memcached_return_t real_result(const struct op *op, memcached_return_t rc)
+{
+	memcached_return_t last = rc == MEMCACHED_NOTFOUND ? memcached_last_error(op->h->st) : rc;
+	return last == MEMCACHED_SUCCESS ? rc : last;
+}
+
 /* Returns true when the operation did what it should. Refusals that leave the connection in order keep the handle. */
 static bool end(struct op *op, memcached_return_t rc)
 {
-	switch (rc) {
+	switch (real_result(op, rc)) {
 	case MEMCACHED_SUCCESS:
 	case MEMCACHED_STORED:
 	case MEMCACHED_DELETED:
