@@ -24,7 +24,7 @@ struct entry {
 	int64_t expires_us;
 	int64_t used_us, taken_us; /* last use; the use that key_cache_take_used saw */
 	uint32_t next;		   /* in the bucket, or in the free list */
-	bool recent;		   /* used since the clock's hand passed */
+	bool recent;		   /* used again since the clock's hand passed: one use alone does not keep a place */
 };
 
 struct unknown {
@@ -236,7 +236,7 @@ void key_cache_put(struct key_cache *c, const unsigned char digest[SHA256_BYTES]
 	uint32_t i = take_place(s);
 	uint32_t *bucket = &s->buckets[digest_number(digest) & s->mask];
 	struct entry *e = &s->entries[i];
-	*e = (struct entry){ .who = copy, .expires_us = expires_us, .used_us = wall_us, .next = *bucket, .recent = true };
+	*e = (struct entry){ .who = copy, .expires_us = expires_us, .used_us = wall_us, .next = *bucket };
 	memcpy(e->digest, digest, SHA256_BYTES);
 	*bucket = i;
 	s->count++;
