@@ -82,14 +82,6 @@ static void conn_reset(struct sim_conn *c)
 	conn_close(c);
 }
 
-/* Closing at once with unread bytes would send a reset that may overtake our answer. */
-static void conn_linger(struct sim_conn *c)
-{
-	shutdown(c->fd, SHUT_WR);
-	c->lingering = true;
-	timer_set(&c->server->timers, &c->timer, c->server->now_us + LINGER_US);
-}
-
 static void linger_drain(struct sim_conn *c)
 {
 	char sink[READ_BYTES];
@@ -99,6 +91,15 @@ static void linger_drain(struct sim_conn *c)
 	while (n > 0 || (n < 0 && errno == EINTR));
 	if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
 		conn_close(c);
+}
+
+/* Closing at once with unread bytes would send a reset that may overtake our answer. */
+static void conn_linger(struct sim_conn *c)
+{
+	shutdown(c->fd, SHUT_WR);
+	c->lingering = true;
+	timer_set(&c->server->timers, &c->timer, c->server->now_us + LINGER_US);
+	linger_drain(c); /* its end may have been seen before */
 }
 
 /* ---- sending ---- */

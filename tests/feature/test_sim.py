@@ -764,6 +764,23 @@ def test_a_caller_who_leaves_is_noticed_at_once(fresh):
     assert not line["complete"] and 1 <= line["output_tokens"] < 40 and time.monotonic() - begun < 1
 
 
+def test_callers_who_vanish_leave_no_descriptors(fresh):
+    sim = fresh()
+    descriptors = Path(f"/proc/{sim.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    for model in ("", "silent=1", "stall_after=1", "tokens_per_s=1", "latency_ms=60000", "body_bytes=9000000", "reset_after=1", "drop=1"):
+        for stream in (False, True):
+            body = json.dumps(chat(f"sim-chat?{model}", stream=stream)).encode()
+            data = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+            for sent in (data[:9], data[:-1], data, data + b"junk\r\n\r\n"):
+                with socket.create_connection(("127.0.0.1", sim.port)) as s:
+                    s.sendall(sent)
+    deadline = time.monotonic() + 5
+    while len(list(descriptors.iterdir())) > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(list(descriptors.iterdir())) == before
+
+
 def test_usr1_reopens_the_log(fresh):
     sim = fresh()
     sim.chat()
