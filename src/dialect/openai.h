@@ -7,7 +7,8 @@
 
 #include "dialect/dialect.h"
 
-/* --- reading a request; each: 1 found (null counts as absent), 0 absent, -1 with err ------------------------------------- */
+/* --- reading a request; each: 1 found, 0 absent or null, -1 with err -------------------------------------------------- */
+/* Absent: *out_r is the missing value. */
 int openai_member(struct json object, struct str name, struct json *out_r, struct err *err);
 int openai_bool(struct json object, struct str name, bool *out_r, struct err *err);
 int openai_integer(struct json object, struct str name, int64_t min, int64_t max, int64_t *out_r, struct err *err);

@@ -36,6 +36,7 @@ int openai_empty_array(struct json v, struct err *err)
 
 int openai_member(struct json object, struct str name, struct json *out_r, struct err *err)
 {
+	*out_r = (struct json){ NULL, 0 };
 	int r = json_get_once(object, name, out_r, err);
 	return r > 0 && !json_present(*out_r) ? 0 : r;
 }

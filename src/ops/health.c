@@ -22,7 +22,8 @@ int ops_schema_check(struct pg_pool *pool, struct arena *a, unsigned *version_r,
 		return 0;
 	if (pg_query(pool, &scope, "select coalesce(max(number), 0) from headgate.schema_migrations", NULL, 0, a, &r, err) < 0)
 		return -1;
-	*version_r = known = (unsigned)pg_i64(r, 0, 0);
+	known = (unsigned)pg_i64(r, 0, 0);
+	*version_r = known;
 	if (*version_r < MIGRATE_NEWEST)
 		return err_set(err, ERR_CONFIG, "the database schema is at %u, these programs need %u: run `headgatectl db migrate`", *version_r,
 			       MIGRATE_NEWEST);
