@@ -6,7 +6,6 @@ DROP FUNCTION headgate.change(text, uuid);
 DROP TABLE headgate.changes;
 DROP TABLE headgate.epoch;
 
-ALTER DEFAULT PRIVILEGES IN SCHEMA headgate GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
 REVOKE ALL ON headgate.schema_migrations FROM headgate, headgate_api, headgate_committer, headgate_loader, headgate_worker, headgate_auditor;
 REVOKE ALL ON SCHEMA headgate FROM headgate, headgate_api, headgate_committer, headgate_loader, headgate_worker, headgate_auditor;
 

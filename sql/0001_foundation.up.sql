@@ -34,8 +34,6 @@ $$;
 
 REVOKE ALL ON SCHEMA headgate FROM PUBLIC;
 GRANT USAGE ON SCHEMA headgate TO headgate, headgate_api, headgate_committer, headgate_loader, headgate_worker, headgate_auditor;
--- new functions are nobody's until a migration grants them
-ALTER DEFAULT PRIVILEGES IN SCHEMA headgate REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- start-up compares the newest migration with what the program needs
 GRANT SELECT ON headgate.schema_migrations TO headgate, headgate_api, headgate_committer, headgate_loader, headgate_worker, headgate_auditor;
