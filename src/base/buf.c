@@ -148,7 +148,11 @@ struct str buf_view(const struct buf *b)
 	return str_pn(b->p ? b->p : "", b->n);
 }
 
+/* What was written into a reserve has no NUL behind it yet; the byte for it is always there. */
 const char *buf_cstr(const struct buf *b)
 {
-	return b->p ? b->p : "";
+	if (!b->p)
+		return "";
+	b->p[b->n] = '\0';
+	return b->p;
 }

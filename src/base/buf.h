@@ -32,7 +32,8 @@ void buf_i64(struct buf *b, int64_t v);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 
-/* Make room for `n` more bytes. Returns where to write (commit with b->n +=), or NULL on overflow. */
+/* Make room for `n` more bytes. Returns where to write (commit with b->n +=; then only buf_cstr puts the NUL), or
+ * NULL on overflow. */
 char *buf_reserve(struct buf *b, size_t n);
 void buf_consume(struct buf *b, size_t n); /* drop n bytes from the front */
 

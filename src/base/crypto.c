@@ -26,7 +26,8 @@ void crypto_sha256(const void *p, size_t n, unsigned char out[SHA256_BYTES])
 
 void crypto_hmac_sha256(const void *key, size_t key_n, const void *p, size_t n, unsigned char out[SHA256_BYTES])
 {
-	BUG_ON(key_n > INT32_MAX || !HMAC(EVP_sha256(), key, (int)key_n, p, n, out, NULL));
+	/* OpenSSL takes no NULL key, not even an empty one */
+	BUG_ON(key_n > INT32_MAX || !HMAC(EVP_sha256(), key ? key : "", (int)key_n, p, n, out, NULL));
 }
 
 void crypto_hkdf(const void *ikm, size_t ikm_n, struct str salt, struct str info, void *out, size_t out_n)

@@ -51,11 +51,13 @@ static void take_digit(struct parts *n, unsigned d, int64_t *zeros)
 
 static bool take_apart(struct str s, struct parts *n)
 {
+	if (!s.n)
+		return false;
 	const unsigned char *p = (const unsigned char *)s.p, *end = p + s.n, *wrong;
 	int64_t zeros = 0, scale = 0;
 	bool fraction = false;
-	*n = (struct parts){ .negative = s.n && *p == '-' };
-	if (!s.n || json_number_end(p, end, &wrong) != end)
+	*n = (struct parts){ .negative = *p == '-' };
+	if (json_number_end(p, end, &wrong) != end)
 		return false;
 	for (p += n->negative; p < end && (*p | 0x20) != 'e'; p++) {
 		if (*p == '.') {

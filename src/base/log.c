@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * JSON log lines. A line is built in a buffer of the thread and written with one write(2), so lines of several threads
- * and processes do not mix. A line that cannot be written is counted, not waited for.
+ * and processes do not mix. A line that cannot be written is lost, not waited for.
  */
 #include "config.h"
 #include "base/log.h"
@@ -95,12 +95,10 @@ static void put_field(struct json_w *w, const struct log_field *f)
 	}
 }
 
-void log_fields(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+static void put_line(struct buf *line, enum log_level level, const char *event, const struct log_field *fields, size_t n)
 {
-	struct buf line;
 	struct json_w w;
-	buf_init(&line, NULL, LINE_MAX_BYTES);
-	jw_init(&w, &line);
+	jw_init(&w, line);
 	jw_object(&w);
 	jw_m_time(&w, "ts", clock_wall_us());
 	jw_m_c(&w, "level", level_names[level]);
@@ -110,7 +108,19 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 	for (size_t i = 0; i < n; i++)
 		put_field(&w, &fields[i]);
 	jw_object_end(&w);
-	buf_char(&line, '\n');
+	buf_char(line, '\n');
+}
+
+void log_fields(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+{
+	struct buf line;
+	buf_init(&line, NULL, LINE_MAX_BYTES);
+	put_line(&line, level, event, fields, n);
+	if (line.overflow) { /* too long to write whole: say at least that it happened */
+		const struct log_field cut = LF_BOOL("fields_too_long", true);
+		buf_clear(&line);
+		put_line(&line, level, event, &cut, 1);
+	}
 	if (!line.overflow) {
 		ssize_t wrote = write(out.fd, line.p, line.n);
 		(void)wrote; /* a full disk must not stop the service */

@@ -43,7 +43,7 @@ bool str_starts(struct str s, struct str prefix)
 
 bool str_ends(struct str s, struct str suffix)
 {
-	return s.n >= suffix.n && str_eq(str_pn(s.p + s.n - suffix.n, suffix.n), suffix);
+	return s.n >= suffix.n && str_eq(str_sub(s, s.n - suffix.n, suffix.n), suffix);
 }
 
 bool str_istarts(struct str s, struct str prefix)
@@ -82,7 +82,7 @@ struct str str_sub(struct str s, size_t from, size_t n)
 		from = s.n;
 	if (n > s.n - from)
 		n = s.n - from;
-	return str_pn(s.p + from, n);
+	return str_pn(s.p ? s.p + from : NULL, n);
 }
 
 struct str str_trim(struct str s)
