@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The listening socket: where it comes from, accepting, and pausing when descriptors or slots run out. The set wakes one
- * thread per arrival (edge-triggered, exclusive), so that thread accepts all that wait: the first it serves itself, the
- * others it hands to the set.
+ * The listening socket: where it comes from, accepting, and pausing when descriptors or slots run out. A thread that the
+ * set wakes accepts one connection and works on it; the set wakes the next thread while more are waiting.
  */
 #include "config.h"
 #include "front/private.h"
@@ -54,7 +53,7 @@ int gate_listen_fd(int *fd_r, struct err *err)
 
 int listen_resume(struct gate *g)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, .data.u64 = EVENT_LISTEN };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.u64 = EVENT_LISTEN };
 	g->accept_paused = false;
 	return epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->o.listen_fd, &ev);
 }
@@ -87,44 +86,29 @@ static int accept_one(struct gate *g)
 
 static void accept_failed(struct gate *g, int error)
 {
-	if (error == EAGAIN || error == EWOULDBLOCK)
-		return;
+	if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED)
+		return; /* another thread was faster, or the peer has left already */
 	if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
 		listen_pause(g, "no descriptors left: accepting is paused");
 	else
 		listen_pause(g, strerror(error));
 }
 
-/* Into the set; whoever wakes reads it. */
-static void hand_over(struct gate *g, struct conn *c)
-{
-	while (!slots_park(g, c, c->served_us + (uint64_t)g->o.head_timeout_ms * 1000))
-		;
-}
-
 void listen_accept(struct gate *g, struct worker *w)
 {
-	struct conn *mine = NULL;
-	while (!g->draining) {
-		struct conn *c = slots_take(g);
-		if (!c) {
-			listen_pause(g, "all connection slots are taken: accepting is paused");
-			break;
-		}
-		c->fd = accept_one(g);
-		if (c->fd < 0) {
-			int error = errno;
-			slots_close(g, c);
-			if (error == EINTR || error == ECONNABORTED)
-				continue;
-			accept_failed(g, error);
-			break;
-		}
-		if (mine)
-			hand_over(g, c);
-		else
-			mine = c;
+	if (g->draining)
+		return;
+	struct conn *c = slots_take(g);
+	if (!c) {
+		listen_pause(g, "all connection slots are taken: accepting is paused");
+		return;
 	}
-	if (mine)
-		intake_run(w, mine);
+	c->fd = accept_one(g);
+	if (c->fd >= 0) {
+		intake_run(w, c);
+		return;
+	}
+	int error = errno;
+	slots_close(g, c);
+	accept_failed(g, error);
 }

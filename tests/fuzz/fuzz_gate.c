@@ -30,7 +30,8 @@ static void head(struct record_parser *p, struct seen *s)
 		BUG_ON(!str_eq(front_header(&req, req.headers[i].name), req.headers[i].value));
 	front_query(&req, a, STR("a"), &value, &err);
 	gzip_accepted(front_header(&req, STR("accept-encoding")));
-	note(s, rc);
+	if (!p->too_large) /* what of a head too large is kept depends on the pieces it came in; it is refused all the same */
+		note(s, rc);
 	arena_free(&a);
 }
 

@@ -35,7 +35,7 @@ static void *loop(void *arg)
 		answer(&r);
 		FCGX_Finish_r(&r);
 	}
-	return NULL;
+	exit(3); /* the accept loop ended by itself */
 }
 
 int main(int argc, char **argv)
@@ -51,5 +51,4 @@ int main(int argc, char **argv)
 		pthread_detach(t);
 	}
 	loop(NULL);
-	return 3; /* its accept loop ended by itself */
 }
