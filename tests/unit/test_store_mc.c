@@ -308,9 +308,9 @@ static void threads_get_their_own_values(void **state)
 
 int main(void)
 {
-	socket_path = getenv("HEADGATE_TEST_MEMCACHED");
+	socket_path = getenv("HEADGATE_TEST_MEMCACHED"); /* beside HEADGATE_TEST_DATABASE_URL */
 	if (!socket_path) {
-		puts("1..0 # SKIP HEADGATE_TEST_MEMCACHED is not set, see tests/tools/with_postgres");
+		puts("1..0 # SKIP HEADGATE_TEST_DATABASE_URL is not set, see tests/tools/with_postgres");
 		return 0;
 	}
 	const struct CMUnitTest tests[] = {
