@@ -329,12 +329,13 @@ static int wait_for_more(struct exchange_run *run, CURLM *multi, uint64_t now_us
 
 static void note_sent(struct exchange_run *run, CURL *easy, uint64_t now_us)
 {
+	struct http_exchange *x = run->x;
 	curl_off_t bytes = 0;
-	if (run->x->sent_us || !run->x->sent)
+	if (x->sent_us || !x->sent)
 		return;
 	curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &bytes);
-	if ((size_t)bytes >= run->x->body.n)
-		run->x->sent_us = now_us;
+	if ((size_t)bytes >= x->body.n) /* one perform may both send and read the head */
+		x->sent_us = x->head_us ? x->head_us : now_us;
 }
 
 /* Returns libcurl's verdict, or CURLE_ABORTED_BY_CALLBACK when run->failed says why. */

@@ -120,6 +120,11 @@ void http_server_sleep_ms(unsigned ms)
 	poll(NULL, 0, (int)ms);
 }
 
+unsigned http_server_count(const unsigned *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
 struct http_pool *http_server_pool(const struct http_server *s)
 {
 	char url[64];

@@ -31,6 +31,8 @@ void http_server_say(int fd, const char *text);
 void http_server_wait_close(struct http_server *s, int fd); /* until the peer closes, at most 5 s */
 void http_server_sleep_ms(unsigned ms);
 
+unsigned http_server_count(const unsigned *counter); /* one of the server's counters, from any thread */
+
 /* For tests: a pool for http://127.0.0.1:PORT/v1 with private addresses allowed, and an exchange with sane defaults. */
 struct http_pool *http_server_pool(const struct http_server *s);
 struct http_exchange http_server_exchange(struct http_pool *p);

@@ -155,7 +155,7 @@ static void the_connection_is_used_again(void **state)
 		assert_int_equal(st->x.reused, i > 0);
 		expect_body(st, "{\"ok\":1}");
 	}
-	assert_int_equal(st->server.connections, 1);
+	assert_int_equal(http_server_count(&st->server.connections), 1);
 	http_pool_stats(st->pool, &stats);
 	assert_int_equal(stats.exchanges, 5);
 	assert_int_equal(stats.reused, 4);
@@ -334,7 +334,7 @@ static void bad_headers_and_paths_are_refused_before_anything_is_sent(void **sta
 		st->x.path = paths[i];
 		expect_error(st, run(st), ERR_INVALID, "path");
 	}
-	assert_int_equal(st->server.connections, 0);
+	assert_int_equal(http_server_count(&st->server.connections), 0);
 	stage_free(st);
 }
 
@@ -436,7 +436,7 @@ static void answers_that_are_no_answers_are_errors(void **state)
 		expect_error(st, -1, ERR_UPSTREAM, cases[i].words);
 		assert_true(st->x.sent);
 		assert_false(st->x.complete);
-		assert_int_equal(st->server.requests, 1); /* nothing is repeated once something came or the connection was new */
+		assert_int_equal(http_server_count(&st->server.requests), 1); /* nothing is repeated once something came or the connection was new */
 		stage_free(st);
 	}
 }
@@ -607,7 +607,7 @@ static void a_connection_closed_while_idle_is_replaced(void **state)
 		assert_int_equal(run(st), 0);
 		expect_body(st, "{\"ok\":1}");
 		assert_false(st->x.reused);
-		assert_int_equal(st->server.connections, i);
+		assert_int_equal(http_server_count(&st->server.connections), i);
 		http_server_sleep_ms(10);
 	}
 	stage_free(st);
@@ -628,7 +628,7 @@ static void a_connection_closed_under_the_request_is_replaced_once(void **state)
 	assert_int_equal(run(st), 0);
 	assert_int_equal(run(st), 0);
 	expect_body(st, "{\"ok\":1}");
-	assert_int_equal(st->server.connections, 2);
+	assert_int_equal(http_server_count(&st->server.connections), 2);
 	assert_non_null(strstr(st->server.request, "\r\n\r\n{\"a\":1}"));
 	stage_free(st);
 }
@@ -648,8 +648,8 @@ static void a_request_is_not_repeated_once_an_answer_began(void **state)
 	struct stage *st = stage_new(half_an_answer_on_second);
 	assert_int_equal(run(st), 0);
 	expect_error(st, run(st), ERR_UPSTREAM, "");
-	assert_int_equal(st->server.requests, 2);
-	assert_int_equal(st->server.connections, 1);
+	assert_int_equal(http_server_count(&st->server.requests), 2);
+	assert_int_equal(http_server_count(&st->server.connections), 1);
 	stage_free(st);
 }
 

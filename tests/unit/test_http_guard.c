@@ -136,7 +136,7 @@ static void no_spelling_reaches_a_private_listener(void **state)
 		assert_false(x.sent);
 		http_pool_free(&p);
 	}
-	assert_int_equal(canary.connections, 0);
+	assert_int_equal(http_server_count(&canary.connections), 0);
 	http_server_stop(&canary);
 	arena_free(&a);
 }

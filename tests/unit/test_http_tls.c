@@ -180,7 +180,7 @@ static void expect_refused(struct identity id)
 		if (!strstr(st.err.msg, "certificate"))
 			fail_msg("%s (%s)", st.err.msg, st.err.detail);
 	}
-	assert_int_equal(st.server.requests, 0);
+	assert_int_equal(http_server_count(&st.server.requests), 0);
 	end(&st);
 	identity_free(&id);
 }
@@ -218,7 +218,7 @@ static void an_old_protocol_is_refused(void **state)
 	begin(&st, ctx);
 	assert_int_equal(fetch(&st), -1);
 	assert_int_equal(st.err.code, ERR_UPSTREAM_UNAVAILABLE);
-	assert_int_equal(st.server.requests, 0);
+	assert_int_equal(http_server_count(&st.server.requests), 0);
 	end(&st);
 	identity_free(&id);
 }
