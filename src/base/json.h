@@ -14,7 +14,7 @@ struct buf;
 
 enum json_type { JSON_MISSING = 0, JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
-struct json_node {	/* 16 bytes; see json.c for the tape's order */
+struct json_node {	/* 16 bytes; see json_parse.c for the tape's order */
 	uint32_t off;	/* first byte of the value in the text (strings: after the quote) */
 	uint32_t len;	/* bytes (strings: without quotes) */
 	uint32_t next;	/* index of the node after this value and all it holds */
@@ -45,7 +45,8 @@ struct json_limits {
 extern const struct json_limits json_limits_request;  /* 64, 1,000,000, surrogates refused */
 extern const struct json_limits json_limits_upstream; /* 64, 4,000,000, surrogates kept */
 
-/* Parse exactly one value. ERR_JSON names line, column and byte offset: "body is not JSON: line 3, column 14 ...". */
+/* Parse exactly one value. ERR_JSON names line and column (from 1, in characters) and byte (from 0):
+ * "body is not JSON: line 3, column 14 (byte 57): expected ...", and err->param the place: "messages[3].content". */
 int json_parse(struct json_doc *doc, struct arena *a, struct str text, const struct json_limits *limits, struct err *err);
 
 struct json json_root(const struct json_doc *doc);
@@ -81,7 +82,7 @@ bool json_double(struct json v, double *out_r); /* a finite number; independent 
 bool json_bool(struct json v, bool *out_r);
 bool json_integer(struct str number, int64_t *out_r); /* what json_i64 does, on a number's text */
 
-/* Where a value stands, for messages: "messages[3].content[0].type". Written into out, cut when longer. */
+/* Where a value (or a name) stands, for messages: "messages[3].content[0].type". Written into out, cut when longer. */
 void json_path(struct json v, char *out, size_t out_n);
 
 /* Edits: remembered by place, applied in one pass; everything else is copied byte for byte. */
@@ -92,13 +93,15 @@ struct json_edit {
 	uint32_t count, cap;
 };
 void json_edit_init(struct json_edit *e, const struct json_doc *doc, struct arena *a);
-/* Each takes the new value as JSON text, which must outlive the apply. One change per place. */
+/* Each takes the new value as JSON text, which must outlive the apply, as must the name. Of several changes of one place the
+ * last counts; one inside a value that is itself replaced or removed falls away. `object` must be one. */
 void json_edit_replace(struct json_edit *e, struct json v, struct str raw);
 void json_edit_set(struct json_edit *e, struct json object, struct str name, struct str raw); /* replaces every occurrence, or appends */
 void json_edit_remove(struct json_edit *e, struct json object, struct str name);	       /* every occurrence, with its comma */
 void json_edit_apply(const struct json_edit *e, struct buf *out);
 
-/* Writer. Commas and colons come by themselves; nesting beyond 64 or a wrong end is a BUG. */
+/* Writer. Commas and colons come by themselves; nesting beyond 64, a wrong end, or a value
+ * in an object without its name is a BUG. */
 struct json_w {
 	struct buf *out;
 	uint64_t first;	 /* bit per depth: nothing written at this level yet */

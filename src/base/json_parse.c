@@ -60,13 +60,6 @@ static cursor refuse_beyond(struct parser *ps, cursor at, const char *problem)
 	return refuse_as(ps, at, problem);
 }
 
-static inline cursor skip_space(cursor p, cursor end)
-{
-	while (p < end && *p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
-		p++;
-	return p;
-}
-
 /* More room, judged by how many nodes the text took so far. Returns -1 at the limit. */
 static int grow(struct parser *ps, cursor p)
 {
@@ -148,12 +141,22 @@ static cursor escape(struct parser *ps, cursor p, uint8_t *flags)
 	}
 }
 
-/* A run of bytes beyond ASCII. Most are two or three bytes long; the rare forms go the whole way. */
+static inline bool is_tail(unsigned char c)
+{
+	return (c & 0xC0) == 0x80;
+}
+
+/* A run of bytes beyond ASCII. Most characters have two or three; the rare forms go the whole way. */
 static cursor beyond_ascii(struct parser *ps, cursor p)
 {
 	cursor end = ps->end;
 	while (p < end && *p >= 0x80) {
-		if (end - p >= 3 && *p > 0xE0 && *p < 0xF0 && *p != 0xED && (p[1] & 0xC0) == 0x80 && (p[2] & 0xC0) == 0x80) {
+		unsigned char c = *p;
+		if (c >= 0xC2 && c < 0xE0 && end - p >= 2 && is_tail(p[1])) {
+			p += 2;
+			continue;
+		}
+		if (c > 0xE0 && c < 0xF0 && c != 0xED && end - p >= 3 && is_tail(p[1]) && is_tail(p[2])) {
 			p += 3;
 			continue;
 		}
@@ -267,7 +270,7 @@ static inline cursor open_container(struct parser *ps, cursor p, enum json_type 
 	ps->open = i;
 	ps->depth++;
 	ps->state = type == JSON_OBJECT ? NAME : VALUE;
-	p = skip_space(p + 1, ps->end);
+	p = json_scan_space(p + 1, ps->end);
 	if (p < ps->end && *p == (type == JSON_OBJECT ? '}' : ']'))
 		return close_container(ps, p);
 	return p;
@@ -306,17 +309,17 @@ static inline cursor name(struct parser *ps, cursor p)
 	p = string(ps, p, JSON_NAME);
 	if (!p)
 		return NULL;
-	p = skip_space(p, ps->end);
+	p = json_scan_space(p, ps->end);
 	if (p >= ps->end || *p != ':')
 		return refuse(ps, p, "':' after the member name");
 	ps->state = VALUE;
-	return skip_space(p + 1, ps->end);
+	return json_scan_space(p + 1, ps->end);
 }
 
 /* After a value: a comma and the next, the end of what it stands in, or the end of all. */
 static inline cursor after(struct parser *ps, cursor p)
 {
-	p = skip_space(p, ps->end);
+	p = json_scan_space(p, ps->end);
 	if (ps->open == NO_NODE) {
 		ps->state = END;
 		return p;
@@ -326,7 +329,7 @@ static inline cursor after(struct parser *ps, cursor p)
 	c->count = (uint16_t)(c->count + (c->count < UINT16_MAX));
 	if (p < ps->end && *p == ',') {
 		ps->state = object ? NAME : VALUE;
-		return skip_space(p + 1, ps->end);
+		return json_scan_space(p + 1, ps->end);
 	}
 	if (p < ps->end && *p == (object ? '}' : ']'))
 		return close_container(ps, p);
@@ -338,7 +341,7 @@ static cursor run(struct parser *ps)
 	cursor p = ps->start;
 	if (ps->end - p >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0)
 		return refuse_as(ps, p, "a byte order mark is not allowed");
-	p = skip_space(p, ps->end);
+	p = json_scan_space(p, ps->end);
 	while (p && ps->state != END) {
 		if (ps->state == VALUE)
 			p = value(ps, p);
@@ -357,15 +360,15 @@ static cursor run(struct parser *ps)
 /* Line and column count from 1, the column in characters. All before `at` is well-formed UTF-8. */
 static void line_and_column(const struct parser *ps, size_t *line_r, size_t *column_r)
 {
-	*line_r = *column_r = 1;
-	for (cursor p = ps->start; p < ps->at; p++) {
-		if (*p == '\n') {
-			++*line_r;
-			*column_r = 1;
-		} else if ((*p & 0xC0) != 0x80) {
-			++*column_r;
-		}
-	}
+	size_t lines = 1, column = 1;
+	cursor from = memrchr(ps->start, '\n', (size_t)(ps->at - ps->start));
+	from = from ? from + 1 : ps->start;
+	for (cursor p = ps->start; p < from; p++)
+		lines += *p == '\n';
+	for (cursor p = from; p < ps->at; p++)
+		column += !is_tail(*p);
+	*line_r = lines;
+	*column_r = column;
 }
 
 static void describe_found(const struct parser *ps, char out[40])

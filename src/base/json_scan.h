@@ -43,6 +43,13 @@ static inline const unsigned char *json_scan_portable(const unsigned char *p, co
 	return p;
 }
 
+static inline const unsigned char *json_scan_space_portable(const unsigned char *p, const unsigned char *end)
+{
+	while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+		p++;
+	return p;
+}
+
 #if defined(__SSE2__) && !defined(JSON_PORTABLE)
 static inline const unsigned char *json_scan_plain(const unsigned char *p, const unsigned char *end)
 {
@@ -57,10 +64,32 @@ static inline const unsigned char *json_scan_plain(const unsigned char *p, const
 	}
 	return json_scan_portable(p, end);
 }
+
+/* The first byte of [p, end) that is no white space, or end. Short runs are the rule; long ones are indentation. */
+static inline const unsigned char *json_scan_space(const unsigned char *p, const unsigned char *end)
+{
+	if (p >= end || *p > ' ')
+		return p;
+	const __m128i space = _mm_set1_epi8(' '), newline = _mm_set1_epi8('\n'), cr = _mm_set1_epi8('\r'), tab = _mm_set1_epi8('\t');
+	for (; end - p >= 16; p += 16) {
+		__m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+		__m128i white = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, space), _mm_cmpeq_epi8(v, newline)),
+					     _mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, tab)));
+		unsigned mask = (unsigned)_mm_movemask_epi8(white) ^ 0xFFFFu;
+		if (mask)
+			return p + __builtin_ctz(mask);
+	}
+	return json_scan_space_portable(p, end);
+}
 #else
 static inline const unsigned char *json_scan_plain(const unsigned char *p, const unsigned char *end)
 {
 	return json_scan_portable(p, end);
+}
+
+static inline const unsigned char *json_scan_space(const unsigned char *p, const unsigned char *end)
+{
+	return json_scan_space_portable(p, end);
 }
 #endif
 

@@ -56,20 +56,28 @@ void jw_init(struct json_w *w, struct buf *out)
 	*w = (struct json_w){ .out = out };
 }
 
-/* Before every value and name: the comma, except for the first of its level and after a name. */
-static void separate(struct json_w *w)
+static bool in_object(const struct json_w *w)
 {
-	if (w->after_key) {
-		w->after_key = false;
-		return;
-	}
-	if (!w->depth)
-		return;
+	return w->depth && (w->object >> (w->depth - 1) & 1);
+}
+
+/* The comma, except for the first of its level. */
+static void comma(struct json_w *w)
+{
 	uint64_t bit = (uint64_t)1 << (w->depth - 1);
 	if (w->first & bit)
 		w->first &= ~bit;
 	else
 		buf_char(w->out, ',');
+}
+
+/* Before every value. */
+static void separate(struct json_w *w)
+{
+	BUG_ON(in_object(w) && !w->after_key);
+	if (w->depth && !w->after_key)
+		comma(w);
+	w->after_key = false;
 }
 
 static void begin(struct json_w *w, char bracket)
@@ -87,9 +95,8 @@ static void begin(struct json_w *w, char bracket)
 
 static void end(struct json_w *w, char bracket)
 {
-	BUG_ON(!w->depth || w->after_key);
+	BUG_ON(!w->depth || w->after_key || in_object(w) != (bracket == '}'));
 	w->depth--;
-	BUG_ON(((w->object >> w->depth & 1) != 0) != (bracket == '}'));
 	buf_char(w->out, bracket);
 }
 
@@ -115,8 +122,8 @@ void jw_array_end(struct json_w *w)
 
 void jw_key_str(struct json_w *w, struct str name)
 {
-	BUG_ON(!w->depth || w->after_key || !(w->object >> (w->depth - 1) & 1));
-	separate(w);
+	BUG_ON(!in_object(w) || w->after_key);
+	comma(w);
 	json_quote(w->out, name);
 	buf_char(w->out, ':');
 	w->after_key = true;

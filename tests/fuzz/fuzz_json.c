@@ -124,6 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		a = arena_new(SIZE_MAX);
 	arena_clear(a);
 	BUG_ON(json_scan_plain(data, data + size) != json_scan_portable(data, data + size));
+	BUG_ON(json_scan_space(data, data + size) != json_scan_space_portable(data, data + size));
 	quote(text);
 	json_integer(text, &i);
 	int ours = json_parse(&request, a, text, &json_limits_request, NULL);

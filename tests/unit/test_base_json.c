@@ -418,6 +418,26 @@ static void each_byte_in_a_string_is_judged_wherever_it_stands(void **state)
 		}
 }
 
+/* White space of every length and make, so that every path of the scan is walked. */
+static void white_space_is_skipped_and_nothing_else(void **state)
+{
+	(void)state;
+	for (size_t n = 0; n < 50; n++)
+		for (unsigned c = 0; c < 0x21; c++) {
+			char text[52];
+			struct json_doc doc;
+			for (size_t i = 0; i < n; i++)
+				text[i] = " \n\t\r"[i % 4];
+			if (n)
+				text[n - 1] = (char)c;
+			text[n] = '1';
+			bool ok = !n || c == ' ' || c == '\n' || c == '\t' || c == '\r';
+			arena_clear(a);
+			if ((json_parse(&doc, a, str_pn(text, n + 1), &json_limits_request, NULL) == 0) != ok)
+				fail_msg("byte 0x%02x after %zu", c, n);
+		}
+}
+
 static void utf8_is_judged_as_the_standard_does(void **state)
 {
 	(void)state;
@@ -469,6 +489,7 @@ int main(void)
 		FACT(a_path_names_the_place),
 		FACT(a_cut_path_stays_utf8),
 		FACT(each_byte_in_a_string_is_judged_wherever_it_stands),
+		FACT(white_space_is_skipped_and_nothing_else),
 		FACT(utf8_is_judged_as_the_standard_does),
 		FACT(names_of_types_read_as_english),
 	};
