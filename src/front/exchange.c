@@ -207,7 +207,8 @@ bool exchange_serve(struct front_exchange *x, struct worker *w)
 	body_is_whole(x);
 	g->requests++;
 	g->busy++;
-	run(x);
+	if (!x->gone)
+		run(x);
 	g->busy--;
 	return response_finish(x) == 0;
 }

@@ -63,6 +63,7 @@ struct front_app {
 	void (*tick)(void *user);
 };
 
+/* 0 means the figure in the comment, for all but drain_ms. */
 struct gate_options {
 	int listen_fd;		  /* a listening stream socket; made non-blocking; the gate does not close it */
 	unsigned threads;	  /* serving threads at most, >= 1; the last tenth is reserved (none when threads < 10) */
@@ -77,6 +78,7 @@ struct gate_options {
 	unsigned body_floor_ms;	   /* body deadline: max(this, bytes / body_rate): 30000 */
 	unsigned body_rate;	   /* bytes per second: 10000 */
 	unsigned drain_ms;	   /* 120000 */
+	unsigned thread_idle_ms;   /* a serving thread without work leaves after: 60000 */
 };
 
 /* Gauges and counters, readable at any time from any thread. */
@@ -90,7 +92,10 @@ struct gate_stats {
 struct gate *gate_new(const struct gate_options *options, const struct front_app *app, struct err *err);
 /* Serve until SIGTERM or SIGINT (or gate_stop), then drain. Blocks: runs the main loop on the calling thread, which must
  * be the main thread and must have no other threads yet that take SIGTERM, SIGINT, SIGHUP, SIGUSR1.
- * Returns 0 when drained, 1 when the drain ran out of time. */
+ * Draining: accepts no more; what runs goes on, kept connections are served and closed after their answer. When nothing is
+ * under way and the kept ones have been quiet for a second they are closed and it is over. A second signal leaves 5 s.
+ * Returns 0 when drained, 1 when the drain ran out of time (threads may still run: leave by _exit, gate_free does nothing).
+ * The signals stay blocked. */
 int gate_run(struct gate *g);
 void gate_stop(struct gate *g); /* any thread: begin to drain */
 bool gate_draining(const struct gate *g);

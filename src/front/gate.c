@@ -32,6 +32,7 @@ static void fill_options(struct gate_options *o)
 	o->body_silence_ms = or_default(o->body_silence_ms, 10000);
 	o->body_floor_ms = or_default(o->body_floor_ms, 30000);
 	o->body_rate = or_default(o->body_rate, 10000);
+	o->thread_idle_ms = or_default(o->thread_idle_ms, 60000);
 	o->body_memory_bytes = o->body_memory_bytes ? o->body_memory_bytes : (size_t)512 << 20;
 	o->arena_bytes = o->arena_bytes ? o->arena_bytes : (size_t)64 << 20;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the web server sends while its request is being served: nothing, the end of the connection, ABORT_REQUEST, or
- * records that have no business there. Nothing that comes here harms the request that runs.
+ * records that have no business there. Another request on the connection does not harm the one that runs; a flood or a
+ * broken record ends it, as if the caller had left.
  */
 #include "config.h"
 #include "front/private.h"
@@ -17,7 +18,7 @@ void peer_feed(struct front_exchange *x, struct str in)
 {
 	struct conn *c = x->c;
 	struct str piece;
-	while (!x->deaf) {
+	for (;;) {
 		switch (record_next(&c->parser, &in, &piece)) {
 		case RECORD_MORE:
 			return;
@@ -30,8 +31,8 @@ void peer_feed(struct front_exchange *x, struct str in)
 			break;
 		case RECORD_BROKEN:
 			gate_complain(x->g, c, c->parser.why);
-			c->parser.spoilt = x->deaf = true;
-			break;
+			x->gone = true; /* who speaks no FastCGI will not understand the answer either */
+			return;
 		default:
 			break;
 		}
@@ -41,7 +42,7 @@ void peer_feed(struct front_exchange *x, struct str in)
 int front_peer_check(struct front_exchange *x, struct err *err)
 {
 	char bytes[1024];
-	while (!x->gone && !x->deaf) {
+	while (!x->gone) {
 		ssize_t n = recv(x->c->fd, bytes, sizeof bytes, MSG_DONTWAIT);
 		if (n > 0)
 			peer_feed(x, str_pn(bytes, (size_t)n));

@@ -112,7 +112,7 @@ struct front_exchange {
 	struct front_set *sets, **sets_end;
 	struct buf timing;
 	struct str held;      /* front_send_begin: the last byte */
-	bool began, ended, stream, gone, aborted, deaf;
+	bool began, ended, stream, gone, aborted;
 	uint64_t sent_bytes, last_write_us;
 };
 

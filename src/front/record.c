@@ -154,10 +154,10 @@ static enum record_event own_header(struct record_parser *p)
 	case TYPE_STDIN:
 		if (p->phase == RECORD_PARAMS)
 			return broken(p, "STDIN before the end of the parameters");
-		if (p->phase == RECORD_SERVED && p->content_left)
-			p->spoilt = true;
-		p->skip = p->phase == RECORD_SERVED;
-		return RECORD_MORE;
+		if (p->phase == RECORD_STDIN)
+			return RECORD_MORE;
+		p->spoilt = p->spoilt || p->content_left;
+		return stray(p);
 	default:
 		return stray(p);
 	}

@@ -161,7 +161,7 @@ int response_head(struct front_exchange *x, struct str content_type, const char 
 	buf_init(&b, x->arena, HEAD_BYTES);
 	buf_printf(&b, "Status: %d %s\r\n", x->status, reason(x->status));
 	if (content_type.n)
-		line(&b, "Content-Type", content_type);
+		default_line(x, &b, "Content-Type", content_type);
 	if (encoding)
 		line(&b, "Content-Encoding", str_c(encoding));
 	if (length >= 0 && x->status != 204 && x->status != 304)

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-enum { STACK_BYTES = 256 * 1024, SANITIZED_STACK_BYTES = 4 * 1024 * 1024, SCRATCH_BYTES = 32 * 1024, IDLE_MS = 60 * 1000, KEEP = 4 };
+enum { STACK_BYTES = 256 * 1024, SANITIZED_STACK_BYTES = 4 * 1024 * 1024, SCRATCH_BYTES = 32 * 1024, KEEP = 4 };
 
 static bool may_leave(struct gate *g)
 {
@@ -27,7 +27,7 @@ static void wait_and_work(struct worker *w, bool *leave_r)
 	struct gate *g = w->g;
 	struct epoll_event ev;
 	struct conn *c;
-	int n = epoll_wait(g->epoll_fd, &ev, 1, IDLE_MS);
+	int n = epoll_wait(g->epoll_fd, &ev, 1, (int)g->o.thread_idle_ms);
 	g->idle--;
 	*leave_r = false;
 	if (n == 0)

@@ -289,6 +289,28 @@ def test_f52_also_while_the_first_is_still_being_read_and_when_sent_in_one_piece
         assert a.status == 200 and a.records[0][:2] == (END, 2)
 
 
+@pytest.mark.parametrize("flood", [record(STDIN, 1, b"x" * 60000), record(STDIN, 1), record(GET_VALUES, 0), record(STDIN, 9, b"y"),
+                                   record(BEGIN, 5, bytes(8)), b"\x02" * 8, record(PARAMS, 1, b"z")])
+def test_a_flood_while_being_served_ends_the_request_and_costs_no_cpu(shared, flood):
+    gone, cpu = shared.stats()["gone"], shared.cpu_seconds()
+    with shared.connect() as p:
+        p.send(request("/slow?ms=4000"))
+        time.sleep(0.05)
+        with pytest.raises(OSError):
+            begun = time.monotonic()
+            while time.monotonic() - begun < 3:
+                p.send(flood * 100)
+    assert eventually(lambda: shared.stats()["gone"] == gone + 1, 2)
+    assert shared.cpu_seconds() - cpu < 0.5 * SLOW
+
+
+def test_what_follows_a_request_in_the_same_read_may_already_end_it(shared):
+    with shared.connect() as p:
+        a = p.send(request("/slow?ms=9000", keep=True) + record(ABORT, 1)).answer()
+        assert a.ended and not a.stdout
+        assert p.send(request("/echo", keep=True)).answer().status == 200
+
+
 @pytest.mark.parametrize("place", ["begin", "params", "before stdin"])
 def test_f53_a_stalled_head_is_closed_after_the_head_timeout(shared, place):
     whole = request("/echo", body=b"x")
@@ -543,6 +565,17 @@ def test_threads_are_added_on_demand_and_requests_run_side_by_side():
         assert all(p.answer().status == 200 for p in peers)
         assert time.monotonic() - begun < 1.5 * SLOW
         assert 40 <= g.stats()["peak_threads"] <= 44
+
+
+def test_threads_without_work_leave_and_free_what_they_kept():
+    with gate("threads", 64, "thread-idle-ms", 500) as g:
+        peers = [g.connect() for _ in range(30)]
+        for p in peers:
+            p.send(request("/deaf?ms=300"))
+        assert all(p.answer().status == 200 for p in peers)
+        assert eventually(lambda: g.stats()["threads"] <= 6, 4 * SLOW, 0.2)
+        assert g.stats()["slots_freed"] >= 24
+        assert g.ask("/echo").status == 200
 
 
 def test_the_last_tenth_of_the_threads_answers_what_is_reserved_and_refuses_the_rest():

@@ -210,7 +210,7 @@ static const struct option options[] = {
 	{ "threads", 1, NULL, 't' },	 { "connections", 1, NULL, 'c' },  { "head-ms", 1, NULL, 'h' },	 { "idle-ms", 1, NULL, 'i' },
 	{ "write-ms", 1, NULL, 'w' },	 { "silence-ms", 1, NULL, 's' },   { "floor-ms", 1, NULL, 'f' }, { "rate", 1, NULL, 'r' },
 	{ "drain-ms", 1, NULL, 'd' },	 { "body-memory", 1, NULL, 'm' },  { "body-max", 1, NULL, 'b' }, { "note", 1, NULL, 'n' },
-	{ NULL, 0, NULL, 0 },
+	{ "thread-idle-ms", 1, NULL, 'T' }, { NULL, 0, NULL, 0 },
 };
 
 static int take_option(struct gate_options *o, struct echo *e, int c, const char *arg)
@@ -230,6 +230,7 @@ static int take_option(struct gate_options *o, struct echo *e, int c, const char
 	case 'd': o->drain_ms = (unsigned)v; break;
 	case 'm': o->body_memory_bytes = v; break;
 	case 'b': e->body_max = v; break;
+	case 'T': o->thread_idle_ms = (unsigned)v; break;
 	case 'n': e->note = arg; break;
 	default: return -1;
 	}
