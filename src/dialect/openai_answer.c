@@ -149,8 +149,8 @@ int openai_answer(enum dialect_verb verb, openai_choice_fn *choice, struct arena
 		  struct err *err)
 {
 	struct json_doc doc;
-	struct dialect_answer answer;
-	struct json choices;
+	struct dialect_answer answer = { .usage_present = false };
+	struct json choices = { NULL, 0 };
 	int64_t units = 0, bytes = 0;
 	if (openai_answer_begin(verb, &doc, a, body, &answer, err) < 0 || openai_answer_array(&doc, STR("choices"), &choices, err) < 0)
 		return -1;

@@ -26,7 +26,7 @@ static int answer(const struct dialect_call *call, struct arena *a, struct str b
 {
 	struct json_doc doc;
 	struct json data;
-	struct dialect_answer answer;
+	struct dialect_answer answer = { .usage_present = false };
 	(void)call;
 	if (openai_answer_begin(DIALECT_EMBEDDING, &doc, a, body, &answer, err) < 0 ||
 	    openai_answer_array(&doc, STR("data"), &data, err) < 0)

@@ -147,7 +147,7 @@ static int set_method(struct http_pair *pair, const struct http_exchange *x)
 
 static int set_request(struct http_pair *pair, const struct http_exchange *x, struct arena *a, struct err *err)
 {
-	struct curl_slist *headers;
+	struct curl_slist *headers = NULL;
 	if (make_headers(x, a, &headers, err) < 0 || set_url(pair, x->path, err) < 0)
 		return -1;
 	if (set_method(pair, x) < 0 || curl_easy_setopt(pair->easy, CURLOPT_HTTPHEADER, headers) != CURLE_OK)
@@ -465,30 +465,18 @@ static int run_exchange(struct exchange_run *run)
 
 int http_run(struct http_exchange *x, struct arena *a, struct err *err)
 {
-	struct err local;
-	struct exchange_run run;
-	run.x = x;
-	run.a = a;
-	run.err = err ? err : &local;
-	run.collect = NULL;
-	run.head_r = NULL;
-	run.head_done = run.failed = false;
+	struct err local = { .code = ERR_NONE };
+	struct exchange_run run = { .x = x, .a = a, .err = err ? err : &local };
 	return run_exchange(&run);
 }
 
 int http_fetch(struct http_exchange *x, struct arena *a, struct http_head *head_r, struct str *body_r, struct err *err)
 {
-	struct err local;
+	struct err local = { .code = ERR_NONE };
 	struct buf body;
-	struct http_head head;
-	struct exchange_run run;
+	struct http_head head = { .status = 0 };
+	struct exchange_run run = { .x = x, .a = a, .err = err ? err : &local, .collect = &body, .head_r = &head };
 	buf_init(&body, a, x->body_bytes_max);
-	run.x = x;
-	run.a = a;
-	run.err = err ? err : &local;
-	run.collect = &body;
-	run.head_r = &head;
-	run.head_done = run.failed = false;
 	if (run_exchange(&run) < 0)
 		return -1;
 	if (head_r)

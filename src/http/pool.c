@@ -105,6 +105,8 @@ static struct http_pair *pop_newest(struct pool_idle *idle)
 static struct http_pair *pop_oldest(struct pool_idle *idle)
 {
 	struct http_pair *pair = idle->oldest;
+	if (!pair)
+		return NULL;
 	idle->oldest = pair->newer;
 	*(idle->oldest ? &idle->oldest->older : &idle->newest) = NULL;
 	idle->n--;
