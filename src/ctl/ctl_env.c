@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STATEMENT_MS = 30000, CONNECT_WAIT_MS = 5000 };
+enum { STATEMENT_MS = 30000, CONNECT_WAIT_MS = 2000 };
 
 int ctl_need_config(struct ctl *c, struct err *err)
 {
