@@ -393,8 +393,10 @@ static void locate(struct parser *ps, char *out, size_t out_n)
 	out[0] = '\0';
 	if (target == NO_NODE)
 		return;
-	if (pending)
-		ps->nodes[ps->count++] = (struct json_node){ .type = JSON_NULL, .next = ps->count + 1 };
+	if (pending) {
+		ps->nodes[ps->count] = (struct json_node){ .type = JSON_NULL, .next = ps->count + 1 };
+		ps->count++;
+	}
 	for (uint32_t i = ps->open, around; i != NO_NODE; i = around) {
 		around = ps->nodes[i].next;
 		ps->nodes[i].next = ps->count;
