@@ -282,9 +282,12 @@ void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger
 	l->tail = &r->next;
 	l->queued++;
 	bool wake = l->idle > 0;
+	uint64_t ticket = r->ticket;
 	pthread_mutex_unlock(&l->lock);
 	if (wake)
 		pthread_cond_signal(&l->work);
+	if (!l->o.committers)
+		commit_here(l, ticket, clock_now_us()); /* one try: nobody else does it, and not every answer waits */
 }
 
 int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err)

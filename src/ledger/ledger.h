@@ -112,7 +112,8 @@ struct ledger_entry {
  * can always be queued. */
 int ledger_admit(struct ledger *l, struct err *err);
 
-/* Queue an entry: everything is copied. ticket_r (may be NULL) is waited for with ledger_wait. Never blocks, never loses. */
+/* Queue an entry: everything is copied. ticket_r (may be NULL) is waited for with ledger_wait. Never loses. Never
+ * blocks, but without committers: then it tries once to commit. */
 struct ledger_ticket { uint64_t n; };
 void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger_ticket *ticket_r);
 /* Wait until the entry is committed. 0 committed; -1 ERR_DB_UNAVAILABLE: still queued after wait_ms (it stays queued). */
