@@ -127,10 +127,14 @@ class Stack:
     def request(self, request_id, client=None):
         """The ledger's account of one request, as GET /v1/requests/{id} tells it; it may be a moment behind a stream's end."""
         client = client or self.client
+        answer = None
+
         def asked():
+            nonlocal answer
             answer = client.get(f"/v1/requests/{request_id}")
-            return answer.json() if answer.status == 200 else None
-        return wait_for(asked, 10)
+            return answer.status == 200
+        assert wait_for(asked, 10), answer
+        return answer.json()
 
     def pid(self, part):
         with open(os.path.join(self.run, part + ".proc"), encoding="ascii") as f:

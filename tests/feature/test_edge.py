@@ -3,6 +3,8 @@
 the four set-ups. Where servers differ in what they refuse, the tests hold the invariant: refused, or understood alike."""
 import concurrent.futures
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -86,9 +88,7 @@ def test_f62_a_slow_reader_gets_the_whole_answer(headgate):
 
 
 def test_f65_streams_end_and_are_accounted_when_the_web_server_is_killed(own_stack):
-    import os
-    import signal
-    stack = own_stack("nginx" if "nginx" in WEBS else WEBS[0])
+    stack = own_stack("nginx")
     model = "sim-chat?tokens=2000&tokens_per_s=20&tag=killed"
     stream = stack.client.stream(model=model)
     next(stream.events())
@@ -103,7 +103,6 @@ def test_f65_streams_end_and_are_accounted_when_the_web_server_is_killed(own_sta
 
 def workers_of(state):
     """nginx processes whose command line or working directory names this state: its workers, orphaned."""
-    import os
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
