@@ -63,6 +63,8 @@ class Provider:
 
     def close(self):
         self.ending = True
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self.listener.close()
 
 
