@@ -143,6 +143,7 @@ struct ledger_prices {
 	struct price_set *set;	 /* NULL: never loaded */
 	pthread_mutex_t loading; /* one loader at a time */
 	atomic_bool stale;
+	atomic_bool loaded; /* once: a set is there, and stays */
 	_Atomic uint64_t again_us; /* do not load before */
 };
 
@@ -224,6 +225,7 @@ static int load(struct ledger_prices *p, struct err *err)
 		pthread_rwlock_wrlock(&p->lock);
 		old = p->set;
 		p->set = set;
+		p->loaded = true;
 		pthread_rwlock_unlock(&p->lock);
 		price_set_free(&old);
 	} else {
@@ -237,12 +239,12 @@ static int load(struct ledger_prices *p, struct err *err)
 /* Older prices serve while PostgreSQL cannot be asked: no new call is admitted then, and those under way must be priced. */
 static int fresh(struct ledger_prices *p, struct err *err)
 {
-	if (!p->stale)
+	if (!p->stale && p->loaded) /* the flag falls before the first set is there */
 		return 0;
 	int rc = 0;
 	pthread_mutex_lock(&p->loading);
 	bool have = p->set != NULL; /* only changed under `loading` */
-	if (p->stale && (!have || clock_now_us() >= p->again_us))
+	if (!have || (p->stale && clock_now_us() >= p->again_us))
 		rc = load(p, err);
 	pthread_mutex_unlock(&p->loading);
 	return have ? 0 : rc;

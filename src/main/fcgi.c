@@ -74,6 +74,7 @@ static int start_rooms(struct program *p, struct err *err)
 	struct ledger_options lo = { .pool = p->parts.pool, .epoch = p->parts.epoch, .committers = p->threads == 1 ? 0 : (unsigned)c->ledger_committers,
 				     .queue = (unsigned)c->ledger_queue, .batch = (unsigned)c->ledger_batch,
 				     .partition_days = (unsigned)c->ledger_partition_days };
+	epoch_set_threads(p->parts.epoch, p->threads);
 	p->identity = identity_new(&io, err);
 	p->catalog = p->identity ? catalog_new(&co, err) : NULL;
 	p->ledger = p->catalog ? ledger_new(&lo, err) : NULL;

@@ -28,6 +28,7 @@ enum {
 	TICKET_US = 300000,  /* a ticket older than this is taken over */
 	POLL_MS = 300,
 	WAIT_US = 2000000,
+	SHORT_WAIT_US = 100000, /* anybody may wait this long for a poll */
 	STEP_US = 2000,	     /* how often who waits for another process looks */
 	AGAIN_US = 20000,    /* how soon a failed poll is repeated */
 	LISTENERS = 16,
@@ -262,18 +263,29 @@ static int unavailable(struct err *err, const char *detail)
 	return err_detail(err, "%s", detail);
 }
 
-/* Wait for the thread of this process that refreshes. False when too many wait already, or at the end of the wait. */
-static bool wait_for_refresh(struct epoch *e, uint64_t until_us)
+/* With the lock held. False at the end of the wait. */
+static bool wait_until(struct epoch *e, uint64_t until_us)
 {
-	if (e->waiting >= e->waiters_max)
-		return false;
 	struct timespec ts = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
 	int rc = 0;
-	e->waiting++;
 	while (e->refreshing && rc == 0)
 		rc = pthread_cond_timedwait(&e->done, &e->lock, &ts);
-	e->waiting--;
 	return rc == 0;
+}
+
+/* Wait for the thread of this process that refreshes. A poll that goes well takes a millisecond, so a burst after a pause waits for it
+ * as a whole; only waits that become long are for a tenth of the threads. False when too many wait already, or at the end. */
+static bool wait_for_refresh(struct epoch *e, uint64_t until_us)
+{
+	uint64_t soon_us = clock_now_us() + SHORT_WAIT_US;
+	if (wait_until(e, soon_us < until_us ? soon_us : until_us))
+		return true;
+	if (e->waiting >= e->waiters_max)
+		return false;
+	e->waiting++;
+	bool done = wait_until(e, until_us);
+	e->waiting--;
+	return done;
 }
 
 static void end_refresh(struct epoch *e)
