@@ -61,7 +61,9 @@ static void forward(FCGX_Request *r, CURL *easy, struct curl_slist *headers, str
 		return;
 	}
 	if (!stream) {
-		FCGX_FPrintF(r->out, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", out->n);
+		char head[96]; /* libfcgi's own printf knows no %zu */
+		snprintf(head, sizeof head, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", out->n);
+		FCGX_PutS(head, r->out);
 		FCGX_PutStr(buf_cstr(out), (int)out->n, r->out);
 	}
 }
