@@ -21,10 +21,11 @@ enum { LINE_MAX_BYTES = 64 * 1024 };
 
 static struct {
 	const char *program;
+	int pid;
 	char *path; /* NULL: standard error */
 	atomic_int fd;
 	atomic_int level;
-} out = { "headgate", NULL, STDERR_FILENO, LOG_LEVEL_INFO };
+} out = { "headgate", 0, NULL, STDERR_FILENO, LOG_LEVEL_INFO };
 
 static const char *const level_names[] = { "off", "error", "warn", "info", "debug" };
 
@@ -44,6 +45,7 @@ int log_open(const char *program, const char *path, enum log_level level, struct
 	free(out.path);
 	out.path = path && *path ? strdup(path) : NULL;
 	out.program = program;
+	out.pid = getpid(); /* asked once: it is a system call, and no program of ours forks after this */
 	out.fd = fd;
 	out.level = (int)level;
 	return 0;
@@ -103,7 +105,7 @@ static void put_line(struct buf *line, enum log_level level, const char *event, 
 	jw_m_time(&w, "ts", clock_wall_us());
 	jw_m_c(&w, "level", level_names[level]);
 	jw_m_c(&w, "program", out.program);
-	jw_m_i64(&w, "pid", getpid());
+	jw_m_i64(&w, "pid", out.pid ? out.pid : getpid());
 	jw_m_c(&w, "event", event);
 	for (size_t i = 0; i < n; i++)
 		put_field(&w, &fields[i]);

@@ -236,3 +236,9 @@ void intake_run(struct worker *w, struct conn *c)
 			return;
 	}
 }
+
+void intake_leave(struct gate *g, struct conn *c)
+{
+	while (!slots_park(g, c, deadline(g, c, clock_now_us())))
+		; /* it was readable before it was parked: the set tells again */
+}

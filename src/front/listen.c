@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The listening socket: where it comes from, accepting, and pausing when descriptors or slots run out. A thread that the
- * set wakes accepts one connection and works on it; the set wakes the next thread while more are waiting.
+ * The listening socket: where it comes from, accepting, and pausing when descriptors or slots run out. The set wakes one
+ * thread per arrival (edge-triggered: level-triggered it would wake a second one in vain for each). That thread accepts all
+ * that wait, works on the first, and parks the others, so that the set wakes who is idle for them.
  */
 #include "config.h"
 #include "front/private.h"
@@ -53,7 +54,7 @@ int gate_listen_fd(int *fd_r, struct err *err)
 
 int listen_resume(struct gate *g)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.u64 = EVENT_LISTEN };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLET, .data.u64 = EVENT_LISTEN };
 	g->accept_paused = false;
 	return epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->o.listen_fd, &ev);
 }
@@ -94,21 +95,29 @@ static void accept_failed(struct gate *g, int error)
 		listen_pause(g, strerror(error));
 }
 
-void listen_accept(struct gate *g, struct worker *w)
+/* The next connection that waits, in a slot of its own; NULL when there is none, or no room for it. */
+static struct conn *next(struct gate *g)
 {
-	if (g->draining)
-		return;
 	struct conn *c = slots_take(g);
 	if (!c) {
 		listen_pause(g, "all connection slots are taken: accepting is paused");
-		return;
+		return NULL;
 	}
 	c->fd = accept_one(g);
-	if (c->fd >= 0) {
-		intake_run(w, c);
-		return;
-	}
+	if (c->fd >= 0)
+		return c;
 	int error = errno;
 	slots_close(g, c);
 	accept_failed(g, error);
+	return NULL;
+}
+
+void listen_accept(struct gate *g, struct worker *w)
+{
+	struct conn *first = g->draining ? NULL : next(g), *more;
+	if (!first)
+		return;
+	while ((more = next(g)))
+		intake_leave(g, more);
+	intake_run(w, first);
 }

@@ -141,6 +141,8 @@ void gate_wake(struct gate *g); /* the main thread has something to look at */
 
 /* intake.c: read on a connection that this thread owns, until it is parked or closed */
 void intake_run(struct worker *w, struct conn *c);
+/* Leave a connection just accepted to whichever thread is idle. */
+void intake_leave(struct gate *g, struct conn *c);
 /* Log, at most once a second. `c` is the connection that broke the protocol, NULL when it is our own trouble. */
 void gate_complain(struct gate *g, struct conn *c, const char *what);
 
