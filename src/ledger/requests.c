@@ -15,7 +15,8 @@
 
 /* --- bounds --- */
 
-enum { LAST_MS_DAY = 2932896 }; /* 9999-12-31 */
+enum { LAST_DAY = 2932896 }; /* 9999-12-31 */
+#define NEAR_MS (2 * INT64_C(86400000))
 
 struct uuid read_uuid_at(int64_t wall_us)
 {
@@ -30,7 +31,7 @@ struct str read_day(struct arena *a, struct uuid id)
 {
 	char text[32];
 	int64_t day = uuid_v7_ms(id) / 86400000;
-	clock_rfc3339((day > LAST_MS_DAY ? LAST_MS_DAY : day) * INT64_C(86400000000), text);
+	clock_rfc3339((day > LAST_DAY ? LAST_DAY : day) * INT64_C(86400000000), text);
 	return arena_str(a, str_pn(text, 10));
 }
 
@@ -202,12 +203,11 @@ static unsigned limit_of(const struct ledger_filter *f)
 	return f->limit < 1 ? 20 : f->limit > 100 ? 100 : f->limit;
 }
 
-static int query_page(struct pg_pool *pool, const struct ledger_filter *f, bool up, struct arena *a, struct pg_result **r, struct err *err)
+static int query_between(struct pg_pool *pool, const struct ledger_filter *f, struct bounds b, bool up, struct arena *a, struct pg_result **r, struct err *err)
 {
 	int64_t low, high;
 	if (read_status(f->status, &low, &high, err) != 0)
 		return -1;
-	struct bounds b = bounds_of(f);
 	const struct pg_scope scope = { .role = PG_ROLE_API, .organization = &f->organization, .read_only = true };
 	const struct str args[] = {
 		pg_arg_uuid(a, f->organization), read_day(a, b.low), pg_arg_uuid(a, b.low), read_day(a, b.high), pg_arg_uuid(a, b.high),
@@ -215,6 +215,31 @@ static int query_page(struct pg_pool *pool, const struct ledger_filter *f, bool 
 		or_null(f->error_code), or_null(f->end_user), pg_arg_i64(a, limit_of(f) + 1),
 	};
 	return pg_query(pool, &scope, up ? page_up_sql : page_down_sql, args, sizeof args / sizeof args[0], a, r, err);
+}
+
+/* The two days next to where the page begins; `b` itself when it is no wider. */
+static struct bounds near_end(struct bounds b, bool up)
+{
+	int64_t now_ms = clock_wall_us() / 1000, high_ms = uuid_v7_ms(b.high), low_ms = uuid_v7_ms(b.low);
+	high_ms = high_ms > now_ms ? now_ms : high_ms;
+	if (high_ms - low_ms <= NEAR_MS)
+		return b;
+	if (up)
+		b.high = read_uuid_at((low_ms + NEAR_MS) * 1000);
+	else
+		b.low = read_uuid_at((high_ms - NEAR_MS) * 1000);
+	return b;
+}
+
+/* Most pages are filled from the partitions at their beginning; the others are opened only when they are not. */
+static int query_page(struct pg_pool *pool, const struct ledger_filter *f, bool up, struct arena *a, struct pg_result **r, struct err *err)
+{
+	struct bounds all = bounds_of(f), near = near_end(all, up);
+	if (query_between(pool, f, near, up, a, r, err) != 0)
+		return -1;
+	if (pg_rows(*r) > limit_of(f) || memcmp(&near, &all, sizeof all) == 0)
+		return 0;
+	return query_between(pool, f, all, up, a, r, err);
 }
 
 int ledger_requests(struct pg_pool *pool, const struct ledger_filter *f, struct arena *a, struct buf *out, struct err *err)
