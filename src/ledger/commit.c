@@ -12,8 +12,9 @@
 
 enum { ARENA_CAP = 64 * 1024 * 1024, KEEP_BYTES = 1024 * 1024 };
 
-/* $1 requests, $2 attempts, $3 shard. The sums are upserted in the order of their key, so two committers never wait for each
- * other in a circle. */
+/* $1 requests, $2 attempts, $3 shard. The arrays come as text and are cast here, so that a statement prepared before the types were
+ * made anew (a migration down and up) finds the new ones. The sums are upserted in the order of their key, so two committers
+ * never wait for each other in a circle. */
 static const char write_sql[] =
 	"with new as ("
 	" insert into headgate.requests (organization_id, day, id, project_id, user_id, key_id, created_at, dialect, endpoint, stream, status,"
@@ -26,7 +27,7 @@ static const char write_sql[] =
 	"  end_user, remote_addr, user_agent, input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,"
 	"  counted_deltas, estimated_input_tokens, estimated_output_tokens, settled_by, price_id, price_version, cost_nusd, cost_lines,"
 	"  duration_us, first_token_us, read_us, auth_us, decode_us, route_us, upstream_us, settle_us, route"
-	" from unnest($1::headgate.request_in[])"
+	" from unnest($1::text::headgate.request_in[])"
 	" on conflict do nothing"
 	" returning organization_id, day, id, created_at, project_id, user_id, key_id, provider_id, provider, model_matched, error_code,"
 	"  input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nusd"
@@ -37,7 +38,7 @@ static const char write_sql[] =
 	" select n.organization_id, n.day, n.id, t.number, t.id, t.provider_id, t.provider, t.provider_key_id, t.model, t.status, t.error_code,"
 	"  to_timestamp(t.started_us::float8 / 1000000), t.duration_us, t.connect_us, t.first_byte_us, t.input_tokens, t.cached_tokens,"
 	"  t.cache_write_tokens, t.output_tokens, t.reasoning_tokens, t.cost_nusd, t.settled_by, t.complete"
-	" from unnest($2::headgate.attempt_in[]) t join new n on n.id = t.request_id"
+	" from unnest($2::text::headgate.attempt_in[]) t join new n on n.id = t.request_id"
 	"), summed as ("
 	" insert into headgate.usage_rollups as u (organization_id, bucket, key_id, project_id, user_id, provider_id, provider, model, shard,"
 	"  requests, errors, unpriced, input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nusd, saved_nusd)"

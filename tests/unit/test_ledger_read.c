@@ -401,6 +401,24 @@ static void usage_groups_by_every_dimension(void **state)
 	assert_int_equal(number(member(usage(&q), "total"), "requests"), 6);
 }
 
+/* --- the migration --- */
+
+static void the_migration_goes_down_and_up_again_on_filled_tables(void **state)
+{
+	(void)state;
+	struct sample s;
+	char dir[512];
+	const char *url = getenv("HEADGATE_TEST_DATABASE_URL"), *src = getenv("HEADGATE_SRCDIR");
+	snprintf(dir, sizeof dir, "%s/sql", src ? src : ".");
+	put(sample(&s, 1, 0, 1, 1));
+	assert_ok(migrate_down(url, dir, 3, NULL, NULL, &err));
+	assert_int_equal(number_of("select count(*) from pg_class where relnamespace = 'headgate'::regnamespace and relname ~ '^(requests|attempts|usage_rollups|prices)'"), 0);
+	assert_ok(migrate_up(url, dir, 0, NULL, NULL, &err));
+	assert_int_equal(number_of("select count(*) from pg_inherits where inhparent = 'headgate.requests'::regclass"), 11); /* -1 .. 8, default */
+	put(&s.e);
+	assert_int_equal(number_of(agree_sql), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -415,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(bad_zones_and_groups_are_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(ragged_edges_are_exact, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(usage_groups_by_every_dimension, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_migration_goes_down_and_up_again_on_filled_tables, set_up, tear_down),
 	};
 	if (!getenv("HEADGATE_TEST_DATABASE_URL")) {
 		puts("1..0 # SKIP HEADGATE_TEST_DATABASE_URL is not set, see tests/tools/with_postgres");
