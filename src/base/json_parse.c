@@ -425,7 +425,7 @@ int json_parse(struct json_doc *doc, struct arena *a, struct str text, const str
 		return err_set(err, ERR_TOO_LARGE, "body of %zu bytes is too large to be read as JSON", text.n);
 	cursor start = (const unsigned char *)(text.p ? text.p : "");
 	size_t guess = text.n / 20 + 16;
-	struct parser ps = { .start = start, .end = start + text.n, .open = NO_NODE, .limits = limits, .a = a };
+	struct parser ps = { .start = start, .at = start, .end = start + text.n, .open = NO_NODE, .limits = limits, .a = a };
 	ps.cap = guess < limits->nodes ? (uint32_t)guess : limits->nodes + 1;
 	ps.nodes = arena_alloc(a, ps.cap * sizeof *ps.nodes);
 	if (!run(&ps))

@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/json.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,7 +32,7 @@ static int open_path(const char *path, struct err *err)
 {
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
 	if (fd < 0)
-		return err_set(err, ERR_IO, "cannot open log file %s: %s", path, strerror(errno));
+		return err_set(err, ERR_IO, "cannot open log file %s: %m", path);
 	return fd;
 }
 
@@ -61,7 +60,7 @@ int log_reopen(struct err *err)
 		return -1;
 	int rc = dup3(fd, out.fd, O_CLOEXEC);
 	close(fd);
-	return rc < 0 ? err_set(err, ERR_IO, "cannot reopen log file %s: %s", out.path, strerror(errno)) : 0;
+	return rc < 0 ? err_set(err, ERR_IO, "cannot reopen log file %s: %m", out.path) : 0;
 }
 
 void log_set_level(enum log_level level)

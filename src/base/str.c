@@ -82,7 +82,7 @@ struct str str_sub(struct str s, size_t from, size_t n)
 		from = s.n;
 	if (n > s.n - from)
 		n = s.n - from;
-	return str_pn(s.p ? s.p + from : NULL, n);
+	return str_pn(from ? s.p + from : s.p, n); /* nothing is added to a NULL */
 }
 
 struct str str_trim(struct str s)
