@@ -114,5 +114,15 @@ curl_socket_t guard_open_socket(void *clientp, curlsocktype purpose, struct curl
 		pair->refused_private = true;
 		return CURL_SOCKET_BAD;
 	}
+	pair->kept_fd = CURL_SOCKET_BAD;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* The number may be somebody else's a moment later. */
+int guard_close_socket(void *clientp, curl_socket_t fd)
+{
+	struct http_pair *pair = clientp;
+	if (pair->kept_fd == fd)
+		pair->kept_fd = CURL_SOCKET_BAD;
+	return close(fd);
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 struct pool_idle {
@@ -61,6 +62,8 @@ static void set_callbacks(CURL *e, struct http_pair *pair)
 {
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, guard_open_socket);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, pair);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, guard_close_socket);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, pair);
 	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, exchange_on_ready);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, pair);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, exchange_on_header);
@@ -75,6 +78,7 @@ static struct http_pair *pair_new(struct http_pool *p)
 	if (!pair)
 		return NULL;
 	pair->pool = p;
+	pair->kept_fd = CURL_SOCKET_BAD;
 	buf_init(&pair->url, NULL, 64 * 1024);
 	pair->multi = curl_multi_init();
 	pair->easy = curl_easy_init();
@@ -130,11 +134,37 @@ static struct http_pair *surplus(struct http_pool *p, uint64_t now_us)
 	return idle->n > p->idle_max || old ? pop_oldest(idle) : NULL;
 }
 
+/* A connection on which something came while nobody was asking: the peer closed it, or sent what the next caller would take for
+ * its answer. libcurl looks for the first only. */
+static bool is_spoiled(const struct http_pair *pair)
+{
+	char byte;
+	if (pair->kept_fd == CURL_SOCKET_BAD)
+		return false;
+	return recv(pair->kept_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+void pool_note_connection(struct http_pair *pair)
+{
+	if (pair->kept_fd == CURL_SOCKET_BAD)
+		curl_easy_getinfo(pair->easy, CURLINFO_ACTIVESOCKET, &pair->kept_fd);
+}
+
+static struct http_pair *take_idle(struct http_pool *p)
+{
+	for (;;) {
+		pthread_mutex_lock(&p->idle->lock);
+		struct http_pair *pair = pop_newest(p->idle);
+		pthread_mutex_unlock(&p->idle->lock);
+		if (!pair || !is_spoiled(pair))
+			return pair;
+		pair_free(pair);
+	}
+}
+
 struct http_pair *pool_take(struct http_pool *p, struct err *err)
 {
-	pthread_mutex_lock(&p->idle->lock);
-	struct http_pair *pair = pop_newest(p->idle);
-	pthread_mutex_unlock(&p->idle->lock);
+	struct http_pair *pair = take_idle(p);
 	if (!pair)
 		pair = pair_new(p);
 	if (!pair) {

@@ -27,6 +27,7 @@ struct http_pair {
 	/* What the handle was last told, so that it is told again only when it changes. */
 	struct buf url;
 	char method[16];
+	curl_socket_t kept_fd; /* of the connection kept warm, or CURL_SOCKET_BAD; only looked at, libcurl owns it */
 	bool refused_private; /* the guard refused an address during this exchange */
 	char text[CURL_ERROR_SIZE];
 	struct exchange_run *run; /* the exchange under way, for curl's callbacks */
@@ -45,6 +46,8 @@ struct http_pool {
 
 /* Take a pair to use alone; makes one when none is idle. NULL with err when the machine has no more descriptors or memory. */
 struct http_pair *pool_take(struct http_pool *p, struct err *err);
+/* After a whole answer: remember the descriptor of the connection that stays open. */
+void pool_note_connection(struct http_pair *pair);
 /* Give it back. One that has seen anything but a whole answer is not kept: whatever state it is in goes with it. */
 void pool_give(struct http_pair *pair, bool keep);
 
@@ -57,8 +60,16 @@ void http_share(CURL *easy); /* DNS and TLS session sharing, the certificate sto
 bool guard_is_public(const struct sockaddr *address);
 /* False when `host`, an IP literal with or without brackets, is none that guard_is_public accepts; true for names. */
 bool guard_host_may_be_public(const char *host);
-/* The open-socket callback; clientp is a struct http_pair. */
+/* The callbacks that open and close sockets; clientp is a struct http_pair. */
 curl_socket_t guard_open_socket(void *clientp, curlsocktype purpose, struct curl_sockaddr *address);
+int guard_close_socket(void *clientp, curl_socket_t fd);
+
+/* --- the request, request.c ---------------------------------------------------------------------------------------------- */
+/* ERR_INVALID when a header or the path has a character it must not have. The list lives in the arena: libcurl only reads it. */
+int request_headers(const struct http_exchange *x, struct arena *a, struct curl_slist **out_r, struct err *err);
+int request_set(struct http_pair *pair, const struct http_exchange *x, struct curl_slist *headers, struct err *err);
+/* Take away what lives no longer than the exchange. */
+void request_unset(struct http_pair *pair);
 
 /* --- curl's callbacks, exchange.c; clientp is a struct http_pair --------------------------------------------------------- */
 size_t exchange_on_header(char *p, size_t size, size_t n, void *clientp);

@@ -349,7 +349,7 @@ static void a_large_body_goes_out_without_delay(void **state)
 	assert_int_equal(run(st), 0);
 	assert_true(st->server.request_n > n);
 	assert_true(st->x.sent_us > st->x.connect_us);
-	assert_true(st->x.head_us - st->x.connect_us < 900000); /* no second of waiting for a 100 */
+	assert_null(strcasestr(st->server.request, "\r\nexpect:")); /* which would wait a second for a 100 */
 	free(body);
 	stage_free(st);
 }
@@ -496,7 +496,7 @@ static void headers_without_end_are_cut_off(void **state)
 		struct stage *st = stage_new(scripts[i]);
 		uint64_t begun = clock_now_us();
 		expect_error(st, run(st), ERR_UPSTREAM, "headers");
-		assert_true(clock_now_us() - begun < 2000000);
+		assert_true(clock_now_us() - begun < 10000000);
 		stage_free(st);
 	}
 }
@@ -653,6 +653,39 @@ static void a_request_is_not_repeated_once_an_answer_began(void **state)
 	stage_free(st);
 }
 
+#define STALE "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
+
+static void answer_twice_at_once(struct http_server *s, int fd)
+{
+	while (http_server_read(s, fd))
+		http_server_say(fd, OK_ANSWER STALE);
+}
+
+static void answer_again_unasked(struct http_server *s, int fd)
+{
+	if (!http_server_read(s, fd))
+		return;
+	http_server_say(fd, OK_ANSWER);
+	http_server_sleep_ms(10);
+	http_server_say(fd, STALE);
+	http_server_wait_close(s, fd);
+}
+
+static void an_answer_nobody_asked_for_is_nobodys_answer(void **state)
+{
+	static void (*const scripts[])(struct http_server *, int) = { answer_twice_at_once, answer_again_unasked };
+	(void)state;
+	for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+		struct stage *st = stage_new(scripts[i]);
+		for (int round = 0; round < 3; round++) {
+			assert_int_equal(run(st), 0);
+			expect_body(st, "{\"ok\":1}");
+			http_server_sleep_ms(30);
+		}
+		stage_free(st);
+	}
+}
+
 static void idle_pairs_are_capped_and_used_newest_first(void **state)
 {
 	(void)state;
@@ -717,7 +750,7 @@ static void expect_timeout(struct stage *st, const char *words, unsigned after_m
 	uint64_t begun = clock_now_us();
 	expect_error(st, run(st), ERR_UPSTREAM_TIMEOUT, words);
 	uint64_t took_ms = (clock_now_us() - begun) / 1000;
-	assert_true(took_ms >= after_ms && took_ms < after_ms + 500);
+	assert_true(took_ms >= after_ms && took_ms < after_ms + 1500);
 	stage_free(st);
 }
 
@@ -770,7 +803,7 @@ static void ticks_come_while_nothing_else_happens(void **state)
 	st->x.idle_ms = 330;
 	st->x.tick_ms = 50;
 	expect_error(st, run(st), ERR_UPSTREAM_TIMEOUT, "idle");
-	assert_in_range(st->seen.ticks, 4, 7);
+	assert_in_range(st->seen.ticks, 2, 7);
 	st->seen.stop_at = "tick";
 	expect_error(st, run(st), ERR_CLIENT_GONE, "stopped at tick");
 	stage_free(st);
@@ -804,7 +837,7 @@ static void ending_early_closes_the_connection_at_once(void **state)
 		st->x.tick_ms = 30;
 		assert_int_equal(write(pair[1], "x", 1), 1);
 		expect_error(st, run(st), ERR_CLIENT_GONE, ends[i]);
-		assert_true(closed_after_us(st) < 20000);
+		assert_true(closed_after_us(st) < 500000); /* 1 ms on an idle machine; never, if it waited for the pool */
 		assert_false(st->x.complete);
 		http_pool_stats(st->pool, &stats);
 		assert_int_equal(stats.idle, 0);
@@ -833,7 +866,7 @@ static void the_watched_descriptor_wakes_a_silent_wait(void **state)
 	pthread_create(&thread, NULL, write_later, &pair[1]);
 	expect_error(st, run(st), ERR_CLIENT_GONE, "watch");
 	uint64_t took = clock_now_us() - begun;
-	assert_in_range(took, 55000, 160000);
+	assert_in_range(took, 55000, 1500000);
 	pthread_join(thread, NULL);
 	close(pair[0]);
 	close(pair[1]);
@@ -934,6 +967,7 @@ int main(void)
 		cmocka_unit_test(a_connection_closed_while_idle_is_replaced),
 		cmocka_unit_test(a_connection_closed_under_the_request_is_replaced_once),
 		cmocka_unit_test(a_request_is_not_repeated_once_an_answer_began),
+		cmocka_unit_test(an_answer_nobody_asked_for_is_nobodys_answer),
 		cmocka_unit_test(idle_pairs_are_capped_and_used_newest_first),
 		cmocka_unit_test(a_peer_that_never_answers_hits_the_first_byte_timeout),
 		cmocka_unit_test(a_dribbled_head_hits_the_first_byte_timeout),
