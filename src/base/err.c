@@ -183,7 +183,7 @@ int err_set_param(struct err *err, enum err_code code, const char *param, const 
 	return -1;
 }
 
-static int append(char *out, size_t out_n, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static int append(char *out, size_t out_n, const char *fmt, va_list ap)
 {
 	size_t n = strlen(out);
 	if (n + 1 < out_n)
