@@ -18,11 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_CONNECT_US = 1000000, RETRIES_LOST = 3 };
+/* About one attempt a second, and a little less than one, so that the first answer comes within a second of the server. */
+enum { RETRY_CONNECT_US = 900000, RETRIES_LOST = 3 };
 
 struct waiter {
 	pthread_cond_t cond;
 	struct waiter *next;
+	bool queued;
 };
 
 struct pg_pool {
@@ -105,25 +107,31 @@ static void wake_head(struct pg_pool *p)
 		pthread_cond_signal(&p->first->cond);
 }
 
-static void join_queue(struct pg_pool *p, struct waiter *w)
+static void enqueue(struct pg_pool *p, struct waiter *w, bool in_front)
 {
-	BUG_ON(pthread_cond_init(&w->cond, &p->monotonic) != 0);
-	w->next = NULL;
-	*p->last = w;
-	p->last = &w->next;
+	w->next = in_front ? p->first : NULL;
+	w->queued = true;
+	if (in_front)
+		p->first = w;
+	else
+		*p->last = w;
+	if (!w->next)
+		p->last = &w->next;
 	p->waiting++;
 }
 
-static void leave_queue(struct pg_pool *p, struct waiter *w)
+static void dequeue(struct pg_pool *p, struct waiter *w)
 {
 	struct waiter **at = &p->first;
+	if (!w->queued)
+		return;
 	while (*at != w)
 		at = &(*at)->next;
 	*at = w->next;
 	if (p->last == &w->next)
 		p->last = at;
+	w->queued = false;
 	p->waiting--;
-	pthread_cond_destroy(&w->cond);
 	wake_head(p); /* there may be something left for the next one */
 }
 
@@ -171,12 +179,13 @@ static void note_refused(struct pg_pool *p, const char *detail)
 	snprintf(p->down_detail, sizeof p->down_detail, "%s", detail);
 }
 
-/* Drops the lock while it connects. */
-static struct pg_conn *open_one(struct pg_pool *p)
+/* Drops the lock while it connects, and steps out of the queue, so that what is given back meanwhile goes to the next one. */
+static struct pg_conn *open_one(struct pg_pool *p, struct waiter *w)
 {
 	struct err err;
 	p->open++;
 	p->connecting++;
+	dequeue(p, w);
 	pthread_mutex_unlock(&p->lock);
 	struct pg_conn *c = pg_conn_open(&p->o, &err);
 	atomic_fetch_add(&p->connects, 1);
@@ -187,7 +196,9 @@ static struct pg_conn *open_one(struct pg_pool *p)
 		note_connected(p);
 	} else {
 		note_refused(p, err.detail);
+		enqueue(p, w, true);
 	}
+	wake_head(p);
 	return c;
 }
 
@@ -200,11 +211,14 @@ static int unavailable(struct err *err, const char *detail)
 }
 
 /* One turn of the queue's head. Returns the connection, or NULL with *until_us set to when to look again. */
-static struct pg_conn *try_take(struct pg_pool *p, uint64_t give_up_us, uint64_t *until_us)
+static struct pg_conn *try_take(struct pg_pool *p, struct waiter *w, uint64_t give_up_us, uint64_t *until_us)
 {
 	struct pg_conn *c = take_idle(p);
-	if (!c && may_connect(p, clock_now_us()))
-		c = open_one(p);
+	if (!c && may_connect(p, clock_now_us())) {
+		c = open_one(p, w);
+		if (!c)
+			c = take_idle(p); /* given back while this one tried */
+	}
 	*until_us = give_up_us;
 	if (!c && p->next_try_us && p->next_try_us < give_up_us && !p->connecting && p->open < p->o.size)
 		*until_us = p->next_try_us;
@@ -223,7 +237,7 @@ static struct pg_conn *wait_turn(struct pg_pool *p, struct waiter *w, unsigned w
 	uint64_t now_us = clock_now_us(), give_up_us = now_us + (uint64_t)wait_ms * 1000;
 	while (!is_hopeless(p, wait_ms, now_us)) {
 		uint64_t until_us = give_up_us;
-		struct pg_conn *c = p->first == w ? try_take(p, give_up_us, &until_us) : NULL;
+		struct pg_conn *c = p->first == w ? try_take(p, w, give_up_us, &until_us) : NULL;
 		if (c)
 			return c;
 		if (clock_now_us() >= give_up_us)
@@ -241,9 +255,11 @@ static struct pg_conn *take(struct pg_pool *p, unsigned wait_ms, struct err *err
 	pthread_mutex_lock(&p->lock);
 	struct pg_conn *c = !p->first ? take_idle(p) : NULL;
 	if (!c) {
-		join_queue(p, &w);
+		BUG_ON(pthread_cond_init(&w.cond, &p->monotonic) != 0);
+		enqueue(p, &w, false);
 		c = wait_turn(p, &w, wait_ms, err);
-		leave_queue(p, &w);
+		dequeue(p, &w);
+		pthread_cond_destroy(&w.cond);
 	}
 	p->busy += c != NULL;
 	pthread_mutex_unlock(&p->lock);
