@@ -82,6 +82,11 @@ int catalog_model_put(struct catalog *c, const struct model_put *in, struct aren
 int catalog_model_remove(struct catalog *c, struct str name, struct err *err);
 int catalog_provider_find(struct catalog *c, struct str name, struct uuid *id_r, struct err *err); /* 1, 0, -1 */
 
+/* Ask a provider for its models, with its key: is it well? ERR_NOT_FOUND, ERR_INVALID (not in use), ERR_UPSTREAM_AUTH (refuses the
+ * key), ERR_UPSTREAM... Blocks: at most 30 s. */
+struct provider_answer { uint32_t models; int64_t duration_us; };
+int catalog_provider_ask(struct catalog *c, struct str name, struct arena *a, struct provider_answer *out_r, struct err *err);
+
 /* What is stored, for lists: secrets stay sealed. */
 struct provider_key_row { struct uuid id; struct str last4; bool enabled; };
 struct provider_row {

@@ -314,7 +314,7 @@ static struct catalog_snapshot *current_ref(struct catalog *c)
 
 static int load_and_swap(struct catalog *c, struct err *err)
 {
-	struct catalog_snapshot *s;
+	struct catalog_snapshot *s = NULL;
 	if (load(c, &s, err) < 0)
 		return -1;
 	pthread_mutex_lock(&c->lock);

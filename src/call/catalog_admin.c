@@ -26,7 +26,7 @@ static bool is_text(struct str s, size_t max)
 static bool is_name(struct str s)
 {
 	for (size_t i = 0; i < s.n; i++)
-		if (!memchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", s.p[i], 65))
+		if (str_find_char(STR("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"), s.p[i], 0) == SIZE_MAX)
 			return false;
 	return s.n && s.n <= 100;
 }

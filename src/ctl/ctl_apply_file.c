@@ -180,7 +180,7 @@ static struct str read_api_key(struct apply_problems *p, struct json v)
 	}
 	if (file.n)
 		return read_key_file(p, v, file);
-	const char *value = getenv(arena_cstr(p->a, env));
+	const char *value = getenv(arena_cstr(p->a, env)); /* NOLINT(concurrency-mt-unsafe): one thread */
 	if (!value || !*value)
 		apply_problem(p, path_of(p, v), "the environment has no " STR_FMT, STR_ARG(env));
 	return str_c(value);

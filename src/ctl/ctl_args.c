@@ -125,7 +125,7 @@ static int parse_options(struct ctl *c, const struct table *t, const char *how, 
 {
 	int found;
 	opterr = 0;
-	while ((found = getopt_long(argc, argv, how, t->getopt, NULL)) != -1) {
+	while ((found = getopt_long(argc, argv, how, t->getopt, NULL)) != -1) { /* NOLINT(concurrency-mt-unsafe): one thread */
 		const struct ctl_option *o = found >= 256 ? t->options[found - 256] : NULL;
 		if (!o && found != '?' && found != ':')
 			o = by_letter(t, found);
@@ -283,7 +283,7 @@ int ctl_read_file(struct ctl *c, const char *file, size_t max, struct str *out_r
 
 int ctl_read_secret(struct ctl *c, const char *file, size_t max, struct str *out_r, struct err *err)
 {
-	struct str text;
+	struct str text = STR_NONE;
 	if (ctl_read_file(c, file, max + 2, &text, err) < 0)
 		return -1;
 	while (text.n && (text.p[text.n - 1] == '\n' || text.p[text.n - 1] == '\r'))

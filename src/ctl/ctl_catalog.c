@@ -4,11 +4,8 @@
 #include "config.h"
 #include "ctl/ctl_room.h"
 
-#include "base/clock.h"
 #include "base/crypto.h"
 #include "call/call.h"
-#include "config/config.h"
-#include "http/http.h"
 
 #include <string.h>
 
@@ -136,61 +133,15 @@ int ctl_provider_remove(struct ctl *c, struct err *err)
 	return removed(c, "provider");
 }
 
-/* --- provider test --------------------------------------------------------------------------------------------------------- */
-
-static int ask_models(struct ctl *c, const struct provider *p, struct http_exchange *x, struct http_head *head_r, struct str *body_r, struct err *err)
-{
-	const struct http_field headers[] = {
-		{ STR("accept"), STR("application/json") },
-		{ STR("authorization"), arena_printf(c->a, "Bearer " STR_FMT, STR_ARG(p->key_secret)) },
-	};
-	*x = (struct http_exchange){
-		.pool = p->http, .method = "GET", .path = STR("/models"), .headers = headers, .nheaders = p->key_secret.n ? 2 : 1, .first_byte_ms = 10000,
-		.idle_ms = 10000, .total_ms = 30000, .body_bytes_max = 16 << 20, .watch_fd = -1,
-	};
-	return http_fetch(x, c->a, head_r, body_r, err);
-}
-
-static int judge(struct ctl *c, const struct provider *p, const struct http_head *head, struct str body, uint64_t us, struct err *err)
-{
-	struct json_doc doc;
-	bool list = json_parse(&doc, c->a, body, &json_limits_upstream, err) == 0 && json_is(json_get(json_root(&doc), STR("data")), JSON_ARRAY);
-	uint32_t models = list ? json_count(json_get(json_root(&doc), STR("data"))) : 0;
-	if (head->status == 401 || head->status == 403)
-		return err_set(err, ERR_UPSTREAM_AUTH, "provider " STR_FMT " refuses the key (HTTP %d)", STR_ARG(p->name), head->status);
-	if (head->status != 200 || !list)
-		return err_set(err, ERR_UPSTREAM, "provider " STR_FMT " answers HTTP %d and no list of models", STR_ARG(p->name), head->status);
-	const struct cell cells[] = { CELL_S("name", p->name), CELL_B("ok", true), CELL_I("models", models), CELL_I("duration_us", (int64_t)us) };
-	ctl_object(c, cells, 4, arena_printf(c->a, "provider " STR_FMT " is well: %u models, %.1f ms", STR_ARG(p->name), models, (double)us / 1000), STR_NONE);
-	return 0;
-}
-
-static int test_provider(struct ctl *c, const struct provider *p, struct err *err)
-{
-	struct http_exchange x;
-	struct http_head head;
-	struct str body;
-	if (!p->http)
-		return err_set(err, ERR_INVALID, "provider " STR_FMT " is not in use: %s", STR_ARG(p->name), *p->problem ? p->problem : "it is disabled");
-	uint64_t begun_us = clock_now_us();
-	if (ask_models(c, p, &x, &head, &body, err) < 0)
-		return -1;
-	return judge(c, p, &head, body, clock_now_us() - begun_us, err);
-}
-
 int ctl_provider_test(struct ctl *c, struct err *err)
 {
-	struct catalog_snapshot *s;
-	unsigned n;
-	if (ctl_need_catalog(c, err) < 0 || catalog_get(c->catalog, &s, err) < 0)
+	struct provider_answer answer;
+	if (ctl_need_catalog(c, err) < 0 || catalog_provider_ask(c->catalog, c->args[0], c->a, &answer, err) < 0)
 		return -1;
-	int rc = 1;
-	const struct provider *all = catalog_providers(s, &n);
-	for (unsigned i = 0; i < n; i++)
-		if (str_eq(all[i].name, c->args[0]))
-			rc = test_provider(c, &all[i], err);
-	catalog_put(&s);
-	return rc <= 0 ? rc : err_set(err, ERR_NOT_FOUND, "no provider is called " STR_FMT, STR_ARG(c->args[0]));
+	const struct cell cells[] = { CELL_S("name", c->args[0]), CELL_B("ok", true), CELL_I("models", answer.models), CELL_I("duration_us", answer.duration_us) };
+	ctl_object(c, cells, 4, arena_printf(c->a, "provider " STR_FMT " is well: %u models, %.1f ms", STR_ARG(c->args[0]), answer.models, (double)answer.duration_us / 1000),
+		   STR_NONE);
+	return 0;
 }
 
 /* --- models ------------------------------------------------------------------------------------------------------------------ */

@@ -71,7 +71,7 @@ struct segment *ctl_segment(struct ctl *c)
 	if (c->segment || !c->config)
 		return c->segment;
 	/* Only one that is there: made by us it might belong to the wrong user. */
-	if (glob(arena_printf(c->a, "%s/segment.*", c->config->run_dir).p, 0, NULL, &found) == 0) {
+	if (glob(arena_printf(c->a, "%s/segment.*", c->config->run_dir).p, 0, NULL, &found) == 0) { /* NOLINT(concurrency-mt-unsafe): one thread */
 		if (segment_open(c->config->run_dir, SEGMENT_CTL, &c->segment, &err) < 0)
 			c->segment = NULL;
 		globfree(&found);
