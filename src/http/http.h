@@ -25,6 +25,8 @@ struct http_pool_options {
 struct http_pool;
 int http_pool_new(const struct http_pool_options *options, struct http_pool **out_r, struct err *err); /* ERR_INVALID: the URL */
 void http_pool_free(struct http_pool **p); /* when no exchange runs */
+/* Close connections that have been idle too long to be used again. Calls do so as they end; a pool without calls needs it. */
+void http_pool_trim(struct http_pool *p);
 struct http_pool_stats { unsigned idle, busy; uint64_t exchanges, reused; };
 void http_pool_stats(struct http_pool *p, struct http_pool_stats *out_r);
 

@@ -192,6 +192,18 @@ void pool_give(struct http_pair *pair, bool keep)
 		pair_free(cold);
 }
 
+void http_pool_trim(struct http_pool *p)
+{
+	struct http_pair *cold;
+	do {
+		pthread_mutex_lock(&p->idle->lock);
+		cold = surplus(p, clock_now_us());
+		pthread_mutex_unlock(&p->idle->lock);
+		if (cold)
+			pair_free(cold);
+	} while (cold);
+}
+
 /* --- the pool ---------------------------------------------------------------------------------------------------------- */
 
 /* One part of the URL; "" when it has none. Freed with curl_free. */

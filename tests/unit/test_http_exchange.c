@@ -28,6 +28,7 @@ struct seen {
 	unsigned heads, ticks, watches;
 	const char *stop_at; /* "head", "body", "watch", "tick": the callback that ends the exchange */
 	int watch_fd;
+	unsigned sleep_ms; /* in on_body: a slow caller */
 };
 
 /* One test: a server with a script, a pool, an arena, an exchange ready to run. */
@@ -57,6 +58,7 @@ static int on_body(void *u, struct str piece, struct err *err)
 {
 	struct seen *seen = u;
 	buf_str(&seen->body, piece);
+	http_server_sleep_ms(seen->sleep_ms);
 	return stop_if(seen, "body", err);
 }
 
@@ -708,6 +710,23 @@ static void idle_pairs_are_capped_and_used_newest_first(void **state)
 	stage_free(st);
 }
 
+static void cold_pairs_are_trimmed(void **state)
+{
+	(void)state;
+	struct stage *st = stage_new(answer_all);
+	struct http_pool_stats stats;
+	assert_int_equal(run(st), 0);
+	http_pool_trim(st->pool);
+	http_pool_stats(st->pool, &stats);
+	assert_int_equal(stats.idle, 1);
+	clock_fake(clock_now_us() + 51 * UINT64_C(1000000), clock_wall_us());
+	http_pool_trim(st->pool);
+	clock_fake_stop();
+	http_pool_stats(st->pool, &stats);
+	assert_int_equal(stats.idle, 0);
+	stage_free(st);
+}
+
 /* --- time --------------------------------------------------------------------------------------------------------------------- */
 
 static void answer_nothing(struct http_server *s, int fd)
@@ -777,6 +796,17 @@ static void silence_in_the_body_hits_the_idle_timeout(void **state)
 	struct stage *st = stage_new(answer_half_then_nothing);
 	st->x.idle_ms = 120;
 	expect_timeout(st, "idle", 120);
+}
+
+static void a_slow_caller_is_not_the_providers_silence(void **state)
+{
+	(void)state;
+	struct stage *st = stage_new(answer_in_chunks);
+	st->x.idle_ms = 60;
+	st->seen.sleep_ms = 150;
+	assert_int_equal(run(st), 0);
+	expect_body(st, "abcdefg");
+	stage_free(st);
 }
 
 static void a_dribbled_body_hits_the_total_timeout(void **state)
@@ -969,9 +999,11 @@ int main(void)
 		cmocka_unit_test(a_request_is_not_repeated_once_an_answer_began),
 		cmocka_unit_test(an_answer_nobody_asked_for_is_nobodys_answer),
 		cmocka_unit_test(idle_pairs_are_capped_and_used_newest_first),
+		cmocka_unit_test(cold_pairs_are_trimmed),
 		cmocka_unit_test(a_peer_that_never_answers_hits_the_first_byte_timeout),
 		cmocka_unit_test(a_dribbled_head_hits_the_first_byte_timeout),
 		cmocka_unit_test(silence_in_the_body_hits_the_idle_timeout),
+		cmocka_unit_test(a_slow_caller_is_not_the_providers_silence),
 		cmocka_unit_test(a_dribbled_body_hits_the_total_timeout),
 		cmocka_unit_test(the_deadline_ends_any_phase),
 		cmocka_unit_test(ticks_come_while_nothing_else_happens),
