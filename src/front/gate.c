@@ -62,13 +62,13 @@ static int open_descriptors(struct gate *g, struct err *err)
 	socklen_t n = sizeof a;
 	int flags = fcntl(g->o.listen_fd, F_GETFL);
 	if (flags < 0 || fcntl(g->o.listen_fd, F_SETFL, flags | O_NONBLOCK) || getsockname(g->o.listen_fd, (struct sockaddr *)&a, &n))
-		return err_set(err, ERR_CONFIG, "descriptor %d is not a listening socket: %s", g->o.listen_fd, strerror(errno));
+		return err_set(err, ERR_CONFIG, "descriptor %d is not a listening socket: %m", g->o.listen_fd);
 	g->tcp = a.ss_family == AF_INET || a.ss_family == AF_INET6;
 	g->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	g->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	g->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (g->epoll_fd < 0 || g->wake_fd < 0 || g->stop_fd < 0)
-		return err_set(err, ERR_IO, "no descriptors for the gate: %s", strerror(errno));
+		return err_set(err, ERR_IO, "no descriptors for the gate: %m");
 	watch_forever(g->epoll_fd, g->stop_fd, EVENT_STOP);
 	return 0;
 }

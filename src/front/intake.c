@@ -71,7 +71,7 @@ static enum step serve(struct worker *w, struct conn *c)
 	if (!g->idle)
 		worker_add(g);
 	bool answered = exchange_serve(c->x, w);
-	bool keep = answered && whole && c->parser.keep && !c->parser.spoilt && !g->draining;
+	bool keep = answered && whole && c->parser.keep && !c->parser.spoilt && !c->x->last;
 	exchange_release(&c->x, w);
 	if (answered && !whole)
 		return linger(c);

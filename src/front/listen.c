@@ -26,6 +26,7 @@ static bool is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n) == 0 && on;
 }
 
+/* At the start, before there are threads: the environment may be read. NOLINTBEGIN(concurrency-mt-unsafe) */
 static bool systemd_socket(int *fd_r)
 {
 	uint64_t pid, fds;
@@ -51,6 +52,7 @@ int gate_listen_fd(int *fd_r, struct err *err)
 	*fd_r = fd;
 	return 0;
 }
+/* NOLINTEND(concurrency-mt-unsafe) */
 
 int listen_resume(struct gate *g)
 {
@@ -92,7 +94,7 @@ static void accept_failed(struct gate *g, int error)
 	if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
 		listen_pause(g, "no descriptors left: accepting is paused");
 	else
-		listen_pause(g, strerror(error));
+		listen_pause(g, "accepting fails: it is paused");
 }
 
 /* The next connection that waits, in a slot of its own; NULL when there is none, or no room for it. */

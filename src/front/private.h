@@ -112,7 +112,7 @@ struct front_exchange {
 	struct front_set *sets, **sets_end;
 	struct buf timing;
 	struct str held;      /* front_send_begin: the last byte */
-	bool began, ended, stream, gone, aborted;
+	bool began, ended, stream, gone, aborted, last;
 	uint64_t sent_bytes, last_write_us;
 };
 
@@ -168,7 +168,9 @@ void writer_release(struct writer *w);
 int writer_begin(struct writer *w, int fd, uint16_t id);
 int writer_put(struct writer *w, struct str bytes);
 int writer_flush(struct writer *w);
-int writer_end(struct writer *w);   /* END_REQUEST */
+/* END_REQUEST. `last`: and the end of the connection with it, at once, so that a web server that would keep the connection
+ * sees both together and sends no further request into it. */
+int writer_end(struct writer *w, bool last);
 void writer_drop(struct writer *w); /* without a further byte */
 
 /* response.c */

@@ -102,8 +102,9 @@ int response_finish(struct front_exchange *x)
 	if (x->aborted && !w->failed && !w->open) /* END_REQUEST is owed even when nothing was said */
 		writer_begin(w, x->c->fd, x->c->parser.id);
 	x->ended = true;
+	x->last = x->g->draining;
 	if (w->open && !x->held.n && (!x->gone || x->aborted) && !w->failed)
-		return writer_end(w);
+		return writer_end(w, x->last);
 	writer_drop(w);
 	return -1;
 }

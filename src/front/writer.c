@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int writer_init(struct writer *w, struct err *err)
@@ -18,7 +19,7 @@ int writer_init(struct writer *w, struct err *err)
 	w->fcgi.ipcFd = -1;
 	w->fcgi.keepConnection = 1;
 	if (pipe2(w->pipe, O_CLOEXEC))
-		return err_set(err, ERR_IO, "no pipe for the writer: %s", strerror(errno));
+		return err_set(err, ERR_IO, "no pipe for the writer: %m");
 	return 0;
 }
 
@@ -63,10 +64,12 @@ int writer_flush(struct writer *w)
 	return w->failed ? -1 : 0;
 }
 
-int writer_end(struct writer *w)
+int writer_end(struct writer *w, bool last)
 {
 	if (!w->failed && (FCGX_FClose(w->fcgi.err) | FCGX_FClose(w->fcgi.out)))
 		w->failed = true;
+	if (last && !w->failed)
+		shutdown(w->fcgi.ipcFd, SHUT_WR);
 	writer_drop(w);
 	return w->failed ? -1 : 0;
 }

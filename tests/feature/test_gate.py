@@ -791,6 +791,52 @@ def test_a_request_half_read_when_the_drain_begins_is_still_answered():
         assert g.wait_exit(5) == 0
 
 
+def test_restarts_behind_a_held_socket_lose_nothing(tmp_path):
+    """As under a systemd socket unit: the socket outlives the processes; callers come all the time, kept and unkept."""
+    import subprocess
+    path = str(tmp_path / "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(256)
+    start = lambda: subprocess.Popen([ECHO], stdin=listener, stderr=subprocess.DEVNULL)
+    proc, stop, wrong, served = start(), threading.Event(), [], [0]
+
+    def caller(n):
+        peer = None
+        while not stop.is_set():
+            peer = peer or fcgi.Peer(path)
+            try:
+                a = peer.send(request("/slow?ms=5", keep=n % 2 == 0)).answer()
+            except BrokenPipeError:  # closed between two requests, before a byte of the next went out: a web server tries anew
+                peer = None
+                continue
+            if not a.ended and not a.stdout and n % 2 == 0 and served[0]:
+                peer = None  # the same race, seen while reading
+                continue
+            served[0] += 1
+            if not a.ended or a.status != 200:
+                wrong.append(a.stdout)
+            if n % 2 or not a.ended:
+                peer.close()
+                peer = None
+
+    callers = [threading.Thread(target=caller, args=(n,)) for n in range(8)]
+    for t in callers:
+        t.start()
+    for _ in range(4):
+        time.sleep(0.4)
+        old, proc = proc, start()
+        old.send_signal(signal.SIGTERM)
+        assert old.wait(5) == 0
+    stop.set()
+    for t in callers:
+        t.join()
+    proc.kill()
+    proc.wait()
+    listener.close()
+    assert not wrong and served[0] > 300
+
+
 def test_hangup_reloads_and_usr1_reopens(tmp_path):
     note = tmp_path / "note"
     with gate("note", note) as g:

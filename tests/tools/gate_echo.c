@@ -245,7 +245,7 @@ int main(int argc, char **argv)
 	struct err err = { 0 };
 	int c;
 	echo_self = &e;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) /* NOLINT(concurrency-mt-unsafe): no threads yet */
 		if (take_option(&o, &e, c, optarg))
 			return 64;
 	log_open("gate_echo", NULL, LOG_LEVEL_INFO, NULL);
