@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The listening socket: where it comes from, accepting, and pausing when descriptors or slots run out. The set wakes one
  * thread per arrival (edge-triggered: level-triggered it would wake a second one in vain for each). That thread accepts all
- * that wait, works on the first, and parks the others, so that the set wakes who is idle for them.
+ * that wait: each gives way to the next and is left to the set, which wakes who is idle; the last is its own.
+ * A process with one thread (mod_fcgid, or several on one socket) takes one at a time: the others may be idle elsewhere.
  */
 #include "config.h"
 #include "front/private.h"
@@ -54,9 +55,12 @@ int gate_listen_fd(int *fd_r, struct err *err)
 }
 /* NOLINTEND(concurrency-mt-unsafe) */
 
+static bool takes_all(const struct gate *g) { return g->o.threads > 1; }
+
 int listen_resume(struct gate *g)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLET, .data.u64 = EVENT_LISTEN };
+	uint32_t edge = takes_all(g) ? EPOLLET : 0;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE | edge, .data.u64 = EVENT_LISTEN };
 	g->accept_paused = false;
 	return epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->o.listen_fd, &ev);
 }
@@ -74,9 +78,13 @@ void listen_pause(struct gate *g, const char *why)
 	}
 }
 
+/* Who left the queue before we came is passed over: with an edge-triggered set only an empty queue may end the round. */
 static int accept_one(struct gate *g)
 {
-	int fd = accept4(g->o.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd;
+	do
+		fd = accept4(g->o.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	while (fd < 0 && (errno == ECONNABORTED || errno == EINTR));
 	struct timeval t = { g->o.write_timeout_ms / 1000, (suseconds_t)(g->o.write_timeout_ms % 1000) * 1000 };
 	if (fd < 0)
 		return -1;
@@ -89,8 +97,8 @@ static int accept_one(struct gate *g)
 
 static void accept_failed(struct gate *g, int error)
 {
-	if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED)
-		return; /* another thread was faster, or the peer has left already */
+	if (error == EAGAIN || error == EWOULDBLOCK)
+		return;
 	if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
 		listen_pause(g, "no descriptors left: accepting is paused");
 	else
@@ -116,10 +124,14 @@ static struct conn *next(struct gate *g)
 
 void listen_accept(struct gate *g, struct worker *w)
 {
-	struct conn *first = g->draining ? NULL : next(g), *more;
-	if (!first)
-		return;
-	while ((more = next(g)))
-		intake_leave(g, more);
-	intake_run(w, first);
+	struct conn *mine = NULL, *c;
+	while (!g->draining && (c = next(g))) {
+		if (mine)
+			intake_leave(g, mine);
+		mine = c;
+		if (!takes_all(g))
+			break;
+	}
+	if (mine)
+		intake_run(w, mine);
 }

@@ -592,6 +592,29 @@ def test_the_last_tenth_of_the_threads_answers_what_is_reserved_and_refuses_the_
         assert g.ask("/echo").status == 200
 
 
+def test_processes_of_one_thread_share_a_socket_evenly(tmp_path):
+    import subprocess
+    path = str(tmp_path / "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    procs = [subprocess.Popen([ECHO, "--threads", "1"], stdin=listener, stderr=subprocess.DEVNULL) for _ in range(4)]
+    try:
+        for p in [fcgi.Peer(path) for _ in range(8)]:  # all are up when each has answered
+            p.send(request("/deaf?ms=50")).answer()
+        begun = time.monotonic()
+        peers = [fcgi.Peer(path) for _ in range(4)]
+        for p in peers:
+            p.send(request("/deaf?ms=400"))
+        assert [p.answer().status for p in peers] == [200] * 4
+        assert time.monotonic() - begun < 0.75 * SLOW  # side by side: nobody took a second one while another was idle
+    finally:
+        for p in procs:
+            p.kill()
+            p.wait()
+        listener.close()
+
+
 def test_one_thread_serves_one_request_at_a_time():
     with gate("threads", 1) as g:
         peers = [g.connect() for _ in range(5)]
