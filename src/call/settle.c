@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "identity/identity.h"
 
+#include <stdatomic.h>
+
 static const char *const settled_names[] = { "none", "provider_usage", "counted", "estimated" };
 
 static int64_t at_least_zero(int64_t v)
@@ -74,10 +76,23 @@ static struct str route_json(const struct road *r)
 	return b.overflow ? STR_NONE : buf_view(&b);
 }
 
+/* Told once a minute at most: which models have no price, and what to do. Every such row in the ledger is marked. */
+static void warn_unpriced(const struct road *r)
+{
+	static _Atomic uint64_t last_us;
+	uint64_t now = clock_now_us(), before = last_us;
+	if ((before && now - before < 60000000) || !atomic_compare_exchange_strong(&last_us, &before, now))
+		return;
+	LOG(LOG_LEVEL_WARN, "call.unpriced", LF_STR("provider", r->target->provider->name), LF_STR("model", str_sub(r->upstream_model, 0, 256)),
+	    LF_C("remedy", "headgatectl price add"));
+}
+
 static void price(struct road *r, struct ledger_entry *e, struct ledger_line lines[5])
 {
 	struct err err;
 	e->cost_nusd = LEDGER_NO_PRICE;
+	if (r->attempted && r->priced != 1)
+		warn_unpriced(r);
 	if (r->priced != 1)
 		return;
 	if (ledger_cost(&r->price, &e->usage, lines, &e->nlines, &e->cost_nusd, &err) < 0) {

@@ -11,9 +11,13 @@
 #include "front/front.h"
 #include "identity/identity.h"
 #include "ledger/ledger.h"
+#include "main/keeper.h"
 #include "main/start.h"
 
+#include <malloc.h>
 #include <unistd.h>
+
+enum { KEEP_BYTES = 4 * 1024 * 1024 };
 
 /* The front hands its callbacks the api; what the program itself does at a signal or a tick finds its things here. */
 static struct program {
@@ -24,6 +28,7 @@ static struct program {
 	struct ledger *ledger;
 	struct api *api;
 	struct gate *gate;
+	struct keeper *keeper;
 	unsigned threads;
 	uint64_t generation;
 } program;
@@ -107,6 +112,7 @@ static int start_gate(struct program *p, int listen_fd, struct config *for_api, 
 
 static void stop(struct program *p)
 {
+	keeper_stop(&p->keeper);
 	unsigned lost = ledger_stop(p->ledger, (unsigned)p->config->ledger_wait_ms);
 	if (lost)
 		LOG(LOG_LEVEL_ERROR, "ledger.lost", LF_INT("entries", lost));
@@ -127,6 +133,9 @@ int main(int argc, char **argv)
 	int listen_fd;
 	start_options(argc, argv, "headgate.fcgi", "The gateway application: speaks FastCGI on descriptor 0 or a socket handed over by systemd.", true, &o);
 	start_signals();
+	/* Blocks of large bodies stay with the allocator: giving each back to the kernel costs its page faults again. */
+	mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
+	mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
 	p->config = start_config(&o, "headgate.fcgi");
 	p->threads = o.threads ? o.threads : (unsigned)p->config->front_threads;
 	unsigned connections = p->threads == 1 ? 1 : (unsigned)p->config->database_pool;
@@ -137,6 +146,7 @@ int main(int argc, char **argv)
 	if (start_gate(p, listen_fd, for_api, &err) < 0)
 		start_failed(&err);
 	LOG(LOG_LEVEL_INFO, "started", LF_C("version", PACKAGE_VERSION), LF_C("config", p->config->path), LF_INT("threads", p->threads));
+	p->keeper = keeper_start(p->identity);
 	int late = gate_run(p->gate);
 	LOG(LOG_LEVEL_INFO, "stopped", LF_BOOL("drained", late == 0));
 	if (late) { /* threads still serve: what they use must not be taken from under them */

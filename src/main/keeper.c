@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Writes when keys were last used, every half minute and at the end. A failure is logged once per change of state.
+ */
+#include "config.h"
+#include "main/keeper.h"
+
+#include "base/err.h"
+#include "base/log.h"
+#include "identity/identity.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { TURN_SECS = 30 };
+
+struct keeper {
+	struct identity *identity;
+	pthread_t thread;
+	pthread_mutex_t lock; /* protects `stop` */
+	pthread_cond_t wake;
+	bool stop, failing;
+};
+
+static void turn(struct keeper *k)
+{
+	struct err err;
+	err_clear(&err);
+	bool failed = identity_flush_used(k->identity, &err) < 0;
+	if (failed && !k->failing)
+		LOG(LOG_LEVEL_WARN, "keeper.failed", LF_C("task", "last use of keys"), LF_ERR(&err));
+	k->failing = failed;
+}
+
+static bool wait_turn(struct keeper *k)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += TURN_SECS;
+	pthread_mutex_lock(&k->lock);
+	int rc = 0;
+	while (!k->stop && rc == 0)
+		rc = pthread_cond_timedwait(&k->wake, &k->lock, &until);
+	bool stop = k->stop;
+	pthread_mutex_unlock(&k->lock);
+	return !stop;
+}
+
+static void *keeper_main(void *u)
+{
+	struct keeper *k = u;
+	while (wait_turn(k))
+		turn(k);
+	turn(k);
+	return NULL;
+}
+
+struct keeper *keeper_start(struct identity *identity)
+{
+	struct keeper *k = calloc(1, sizeof *k);
+	pthread_condattr_t monotonic;
+	BUG_ON(!k);
+	k->identity = identity;
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&k->wake, &monotonic);
+	if (pthread_create(&k->thread, NULL, keeper_main, k) == 0)
+		return k;
+	LOG(LOG_LEVEL_WARN, "keeper.not_started");
+	free(k);
+	return NULL;
+}
+
+void keeper_stop(struct keeper **kp)
+{
+	struct keeper *k = *kp;
+	if (!k)
+		return;
+	pthread_mutex_lock(&k->lock);
+	k->stop = true;
+	pthread_cond_signal(&k->wake);
+	pthread_mutex_unlock(&k->lock);
+	pthread_join(k->thread, NULL);
+	pthread_cond_destroy(&k->wake);
+	pthread_mutex_destroy(&k->lock);
+	free(k);
+	*kp = NULL;
+}

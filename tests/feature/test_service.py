@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service as its operator meets it: reload, drain, a database that goes away, keys that are revoked."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from stack import wait_for
+
+
+def app_pid(stack):
+    status = json.loads(stack.ctl("status", "--json").stdout)
+    return [p["pid"] for p in status["processes"] if p["program"] == "headgate.fcgi"][0]
+
+
+def app_log(stack):
+    return stack.log("web.log") + stack.log("app.log")
+
+
+def edit_config(stack, old, new):
+    path = stack.env["HEADGATE_CONFIG"]
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    assert old in text, text
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text.replace(old, new))
+    return text
+
+
+@pytest.fixture
+def own(own_stack):
+    return own_stack("lighttpd")
+
+
+def test_f84_a_bad_configuration_keeps_the_old_one_and_names_every_error(own):
+    path, pid = own.env["HEADGATE_CONFIG"], app_pid(own)
+    with open(path, "r+", encoding="utf-8") as f:
+        text = f.read()
+        f.write('\nfronk = { threads = 3; };\nlog = { levle = "debug"; };\n')
+    os.kill(pid, signal.SIGHUP)
+    assert wait_for(lambda: "config.reload_refused" in app_log(own))
+    told = [json.loads(line)["problem"] for line in app_log(own).splitlines() if '"config.problem"' in line]
+    assert [t for t in told if "fronk" in t and "front" in t] and [t for t in told if "log.levle, did you mean log.level" in t], told
+    assert own.client.chat().status == 200
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.kill(pid, signal.SIGHUP)
+    assert wait_for(lambda: "config.reloaded" in app_log(own))
+    assert own.client.chat().status == 200
+
+
+def test_a_reload_reaches_every_process_of_the_host(own):
+    before = app_log(own).count("config.reloaded")
+    own.ctl("reload")
+    assert wait_for(lambda: app_log(own).count("config.reloaded") > before, 5)
+
+
+def test_a_reload_changes_what_it_may(own):
+    big = "x" * 1_500_000
+    assert own.client.chat(content=big).status == 200
+    edit_config(own, "front: {", 'front: {\nmodel_body = "1MiB";')
+    own.ctl("reload")
+    assert wait_for(lambda: own.client.chat(content=big).status == 413, 5)
+    assert own.client.chat().status == 200
+
+
+def test_f85_a_stream_under_way_survives_sigterm(own):
+    stream = own.client.stream("sim-chat?tokens=60&tokens_per_s=30")
+    events = stream.events()
+    next(events)
+    os.kill(app_pid(own), signal.SIGTERM)
+    rest = list(events)
+    assert rest[-1] == "[DONE]"
+    assert wait_for(lambda: own.sql("select count(*) n from headgate.requests where stream")[0]["n"] == 1)
+
+
+def postgres_pid(stack):
+    with open(os.path.join(stack.state, "data", "pg", "postmaster.pid") if os.path.exists(os.path.join(stack.state, "data", "pg"))
+              else find(stack.state, "postmaster.pid"), encoding="ascii") as f:
+        return int(f.readline())
+
+
+def find(top, name):
+    for root, _dirs, files in os.walk(top):
+        if name in files:
+            return os.path.join(root, name)
+    raise FileNotFoundError(name)
+
+
+def test_f02_without_postgresql_it_is_503_never_401_and_comes_back(own):
+    own.client.chat()
+    data = os.path.dirname(find(own.state, "postmaster.pid"))
+    os.kill(postgres_pid(own), signal.SIGINT)
+    assert wait_for(lambda: not os.path.exists(os.path.join(data, "postmaster.pid")), 20)
+    time.sleep(1)
+    answer = own.client.chat()
+    assert answer.status == 503, answer
+    assert answer.json()["error"]["code"] == "auth_unavailable" and answer.header("retry-after") == "2"
+    assert own.client.get("/health/ready", headers={"Authorization": None}).status == 503
+    assert own.client.get("/health/live", headers={"Authorization": None}).status == 200
+    own.start()
+    assert wait_for(lambda: own.client.chat().status == 200, 5)
+
+
+def test_f20_without_memcached_everything_works(own):
+    os.kill(own.pid("memcached"), signal.SIGTERM)
+    assert wait_for(lambda: own.client.get("/health/ready").json()["status"] == "degraded", 5)
+    assert own.client.get("/health/ready").status == 200
+    assert own.client.chat().status == 200
+    assert own.client.get("/v1/models").json()["data"]
+
+
+def test_f03_calls_under_way_finish_when_postgresql_restarts(own):
+    stream = own.client.stream("sim-chat?tokens=60&tokens_per_s=20")
+    events = stream.events()
+    next(events)
+    os.kill(postgres_pid(own), signal.SIGQUIT)  # immediate: as after a crash
+    data = os.path.dirname(find(own.state, "PG_VERSION"))
+    time.sleep(0.5)
+    own.start()
+    rest = list(events)
+    assert rest[-1] == "[DONE]"
+    assert data
+    row = wait_for(lambda: own.sql("select output_tokens from headgate.requests where id = :'id'::uuid", id=stream.request_id.removeprefix("req_")), 20)
+    assert row and row[0]["output_tokens"] == 60
+
+
+def test_a_revoked_key_is_refused_within_a_second(own):
+    made = json.loads(own.ctl("key", "create", "--name", "short-lived", "--json").stdout)
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    assert own.client.get("/v1/models", headers=headers).status == 200
+    own.ctl("key", "revoke", made["id"])
+    revoked = time.monotonic()
+    while time.monotonic() - revoked < 1:
+        if own.client.get("/v1/models", headers=headers).status == 401:
+            break
+    for _ in range(50):
+        assert own.client.get("/v1/models", headers=headers).status == 401
+
+
+def test_an_application_killed_comes_back_by_itself(own):
+    pid = app_pid(own)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: own.client.chat().status == 200, 10)
+    assert wait_for(lambda: app_pid(own) != pid, 5)
+    alive = json.loads(own.ctl("status", "--json").stdout)["processes"]
+    assert pid not in [p["pid"] for p in alive], "a killed process left its place in the segment"
+
+
+def test_logs_are_json_and_hold_no_key(own):
+    own.client.chat(content="a prompt that is nobody's business")
+    for line in app_log(own).splitlines():
+        if line.startswith("{"):
+            json.loads(line)
+    text = app_log(own) + own.log("worker.log")
+    for secret in (own.env["HEADGATE_API_KEY"], own.env["HEADGATE_ADMIN_API_KEY"], own.env["HEADGATE_ADMIN_PASSWORD"], "nobody's business"):
+        assert secret not in text
+
+
+def test_the_last_use_of_a_key_is_told(own):
+    own.client.chat()
+    os.kill(app_pid(own), signal.SIGTERM)  # the keeper writes at the end too
+    def used():
+        keys = json.loads(own.ctl("key", "list", "--json").stdout)
+        rows = keys["data"] if isinstance(keys, dict) else keys
+        return [k for k in rows if k.get("last_used_at")]
+    assert wait_for(used, 40)
