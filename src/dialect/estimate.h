@@ -10,13 +10,13 @@
 enum {
 	ESTIMATE_UNITS = 12,	/* per token */
 	ESTIMATE_MESSAGE = 4 * ESTIMATE_UNITS, /* what a message costs beside its text */
-	ESTIMATE_IMAGE_LOW = 85 * ESTIMATE_UNITS, /* OpenAI's vision guide: detail low; 1024 x 1024 in detail high */
-	ESTIMATE_IMAGE = 765 * ESTIMATE_UNITS,
+	ESTIMATE_IMAGE_LOW = 85 * ESTIMATE_UNITS, /* OpenAI's vision guide: detail low; six tiles in detail high */
+	ESTIMATE_IMAGE = 1105 * ESTIMATE_UNITS,
 };
 
 int64_t estimate_units(struct str text);
 int64_t estimate_string(struct json v); /* of a string's text as it stands, escapes included; 0 for anything else */
-int64_t estimate_value(struct json v);	/* of any value, as it stands: schemas, tool calls */
+int64_t estimate_value(struct json v);	/* of any value, layout left out: schemas, tool calls */
 int64_t estimate_tokens(int64_t units); /* rounded up */
 
 #endif
