@@ -49,6 +49,8 @@ create table headgate.requests (
 	route json,
 	primary key (organization_id, day, id)
 ) partition by range (day);
+-- Who is not an administrator sees only what is theirs, however little that is among the rest.
+create index requests_user on headgate.requests (organization_id, user_id, day, id) where user_id is not null;
 
 create table headgate.attempts (
 	organization_id uuid not null,

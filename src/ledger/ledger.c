@@ -52,6 +52,7 @@ struct ledger {
 	struct record *head, **tail;
 	unsigned queued;     /* in the queue and in the lanes */
 	unsigned idle;	     /* committers that wait for work */
+	atomic_uint threads; /* committers that run; 0: callers commit */
 	bool stopping;
 	uint64_t stop_us;    /* when stopping: until then */
 	_Atomic uint64_t partitions_us; /* when to look at them next */
@@ -286,14 +287,14 @@ void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger
 	pthread_mutex_unlock(&l->lock);
 	if (wake)
 		pthread_cond_signal(&l->work);
-	if (!l->o.committers)
+	if (!l->threads)
 		commit_here(l, ticket, clock_now_us()); /* one try: nobody else does it, and not every answer waits */
 }
 
 int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err)
 {
 	uint64_t until_us = clock_now_us() + wait_ms * UINT64_C(1000);
-	enum ticket_end end = l->o.committers ? ticket_wait(l->tickets, t.n, until_us) : commit_here(l, t.n, until_us);
+	enum ticket_end end = l->threads ? ticket_wait(l->tickets, t.n, until_us) : commit_here(l, t.n, until_us);
 	if (end == TICKET_DONE)
 		return 0;
 	if (end == TICKET_REFUSED)
@@ -346,8 +347,8 @@ static int start_threads(struct ledger *l, struct err *err)
 	int rc = 0;
 	for (unsigned i = 0; i < l->o.committers && rc == 0; i++) {
 		rc = pthread_create(&l->lanes[i].thread, &attr, lane_main, &l->lanes[i]);
-		if (rc != 0)
-			l->o.committers = i; /* those to join */
+		if (rc == 0)
+			l->threads++;
 	}
 	pthread_attr_destroy(&attr);
 	return rc == 0 ? 0 : err_set(err, ERR_INTERNAL, "cannot start a ledger committer");
@@ -421,11 +422,10 @@ unsigned ledger_stop(struct ledger *l, unsigned wait_ms)
 	pthread_cond_broadcast(&l->work);
 	pthread_cond_broadcast(&l->stop);
 	pthread_mutex_unlock(&l->lock);
-	for (unsigned i = 0; i < l->o.committers; i++)
+	for (unsigned i = 0; i < l->threads; i++)
 		pthread_join(l->lanes[i].thread, NULL);
-	if (l->o.committers == 0)
-		commit_here(l, 0, until_us);
-	l->o.committers = 0;
+	l->threads = 0; /* what comes late is committed by who brings it */
+	commit_here(l, 0, until_us);
 	return lose(l);
 }
 

@@ -178,15 +178,18 @@ static void summary(struct json_w *w, const struct pg_result *r, unsigned row)
 /* --- pages --- */
 
 /* $1 organization, $2/$3 from (day, id), $4/$5 to, $6 user, $7 key, $8 model, $9 provider, $10/$11 status, $12 error, $13 end user */
-#define PAGE_SQL(order)                                                                                                                     \
+#define PAGE_SQL(user, order)                                                                                                               \
 	"select " LIST_COLUMNS " from headgate.requests where organization_id = $1 and day >= $2::date and day <= $4::date"                      \
 	" and (day, id) >= ($2::date, $3::uuid) and (day, id) < ($4::date, $5::uuid)"                                                             \
-	" and ($6::uuid is null or user_id = $6) and ($7::uuid is null or key_id = $7)"                                                           \
+	" and " user " and ($7::uuid is null or key_id = $7)"                                                                                     \
 	" and ($8::text is null or model_matched = $8 or model_requested = $8) and ($9::text is null or provider = $9)"                           \
 	" and status between $10::integer and $11::integer and ($12::text is null or error_code = $12)"                                           \
 	" and ($13::text is null or end_user = $13) order by " order " limit $14::integer"
-static const char page_down_sql[] = PAGE_SQL("day desc, id desc");
-static const char page_up_sql[] = PAGE_SQL("day, id"); /* for `before`: the rows next above it */
+/* By whether one user's are asked for (that has an index of its own), and by direction: up is for `before`, the rows next above. */
+static const char *const page_sql[2][2] = {
+	{ PAGE_SQL("$6::uuid is null", "day desc, id desc"), PAGE_SQL("$6::uuid is null", "day, id") },
+	{ PAGE_SQL("user_id = $6::uuid", "day desc, id desc"), PAGE_SQL("user_id = $6::uuid", "day, id") },
+};
 
 static struct str or_null(struct str s)
 {
@@ -214,7 +217,7 @@ static int query_between(struct pg_pool *pool, const struct ledger_filter *f, st
 		uuid_or_null(a, f->user), uuid_or_null(a, f->key), or_null(f->model), or_null(f->provider), pg_arg_i64(a, low), pg_arg_i64(a, high),
 		or_null(f->error_code), or_null(f->end_user), pg_arg_i64(a, limit_of(f) + 1),
 	};
-	return pg_query(pool, &scope, up ? page_up_sql : page_down_sql, args, sizeof args / sizeof args[0], a, r, err);
+	return pg_query(pool, &scope, page_sql[f->user != NULL][up], args, sizeof args / sizeof args[0], a, r, err);
 }
 
 /* The two days next to where the page begins; `b` itself when it is no wider. */

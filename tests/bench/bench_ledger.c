@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "ledger/record.h"
 #include "store/store.h"
 
 #include <pthread.h>
@@ -106,12 +107,12 @@ static const struct ledger_entry *sample(struct sample *s, unsigned n)
 
 static void batches_of(unsigned batch)
 {
-	const struct ledger_options o = { .pool = pool, .queue = 100000, .batch = batch, .partition_days = 2 };
-	struct ledger *l = ledger_new(&o, &err);
+	struct record *records[256];
+	struct committer c;
 	struct sample s;
 	uint64_t began_us = 0, server_us = 0, own_us = 0, n = 0, batches = 0;
+	committer_init(&c, pool, 1);
 	for (int warm = 10; warm >= 0 || clock_now_us() - began_us < run_us; warm--) {
-		struct ledger_ticket t;
 		if (warm == 0) {
 			server_us = server_cpu_us();
 			own_us = own_cpu_us();
@@ -119,8 +120,10 @@ static void batches_of(unsigned batch)
 			n = batches = 0;
 		}
 		for (unsigned i = 0; i < batch; i++)
-			ledger_submit(l, sample(&s, i), i + 1 == batch ? &t : NULL);
-		must(ledger_wait(l, t, 10000, &err));
+			records[i] = record_new(sample(&s, i));
+		must(committer_write(&c, records, batch, &err));
+		for (unsigned i = 0; i < batch; i++)
+			record_free(&records[i]);
 		n += batch;
 		batches++;
 	}
@@ -129,7 +132,7 @@ static void batches_of(unsigned batch)
 	own_us = own_cpu_us() - own_us;
 	printf("batch %4u: %7.0f entries/s, %6.1f us server CPU and %4.1f us of ours per entry, %7.3f ms per commit\n", batch, (double)n * 1e6 / took,
 	       (double)server_us / (double)n, (double)own_us / (double)n, took / 1000 / (double)batches);
-	ledger_free(&l);
+	committer_release(&c);
 }
 
 /* --- callers that wait, two committers --- */
