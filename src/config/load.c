@@ -30,7 +30,7 @@ char *config_find(const char *from_command_line)
 {
 	const char *path = from_command_line;
 	if (!path || !*path)
-		path = getenv("HEADGATE_CONFIG");
+		path = secure_getenv("HEADGATE_CONFIG");
 	if (!path || !*path)
 		path = HG_SYSCONFDIR "/headgate/headgate.conf";
 	char *copy = strdup(path);
@@ -370,10 +370,10 @@ int config_load(const char *path, struct config **out_r, struct buf *problems, s
 {
 	FILE *f = fopen(path, "re");
 	if (!f) {
-		int code = errno;
+		err_set(err, ERR_CONFIG, "cannot open the configuration %s: %m", path);
 		if (problems)
-			buf_printf(problems, "%s: cannot be opened: %s\n", path, strerror(code));
-		return err_set(err, ERR_CONFIG, "cannot open the configuration %s: %s", path, strerror(code));
+			buf_printf(problems, "%s: cannot be opened: %m\n", path);
+		return -1;
 	}
 	struct load l = { .name = path, .problems = problems };
 	config_t tree;

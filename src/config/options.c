@@ -333,8 +333,8 @@ void config_format_number(const struct config_option *o, int64_t value, char out
 		return;
 	}
 	const struct unit *u = units_of(o);
-	/* minutes and hours are read but not written: 90s is plainer than a mixture */
-	while (u->factor > 1 && (value == 0 || value % u->factor != 0 || (o->type == CONFIG_DURATION_MS && u->factor > 1000)))
+	/* minutes are read but not written: 90s and 120s are plainer than a mixture */
+	while (u->factor > 1 && (value == 0 || value % u->factor != 0 || u->factor == 60000))
 		u++;
 	snprintf(out, 32, "%" PRId64 "%s", value / u->factor, u->name);
 }

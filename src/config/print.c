@@ -300,10 +300,15 @@ void config_print_markdown(struct buf *out)
 	}
 }
 
-/* mdoc: a line must not begin with a dot or quote, and a backslash is \e. */
+/* mdoc: a backslash is \e, and every sentence begins a line. */
 static void roff(const char *text, struct buf *out)
 {
 	for (; *text; text++) {
+		if (text[0] == '.' && text[1] == ' ') {
+			buf_c(out, ".\n");
+			text++;
+			continue;
+		}
 		if (*text == '\\')
 			buf_c(out, "\\e");
 		else if (*text == '-')

@@ -136,7 +136,7 @@ static int read_keys(struct keyring *k, int fd, const char *path, struct err *er
 	ssize_t got = 1;
 	while (n < max && (got = read(fd, text + n, max - n)) > 0)
 		n += (size_t)got;
-	int rc = got < 0 ? err_set(err, ERR_CONFIG, "cannot read %s: %s", path, strerror(errno)) : parse(k, path, str_pn(text, n), err);
+	int rc = got < 0 ? err_set(err, ERR_CONFIG, "cannot read %s: %m", path) : parse(k, path, str_pn(text, n), err);
 	crypto_wipe(text, max);
 	munmap(text, max);
 	return rc;
@@ -146,7 +146,7 @@ int keyring_load(const char *path, struct keyring **out_r, struct err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return err_set(err, ERR_CONFIG, "cannot open the master key %s: %s", path, strerror(errno));
+		return err_set(err, ERR_CONFIG, "cannot open the master key %s: %m", path);
 	struct keyring *k = ring_new();
 	int rc = check_file(fd, path, err) == 0 ? read_keys(k, fd, path, err) : -1;
 	close(fd);
@@ -181,7 +181,7 @@ int keyring_create(const char *path, struct err *err)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
 	if (fd < 0)
-		return err_set(err, errno == EEXIST ? ERR_CONFLICT : ERR_IO, "cannot create the master key %s: %s", path, strerror(errno));
+		return err_set(err, errno == EEXIST ? ERR_CONFLICT : ERR_IO, "cannot create the master key %s: %m", path);
 	char line[128];
 	size_t n;
 	make_line(line, sizeof line, &n);
@@ -191,7 +191,8 @@ int keyring_create(const char *path, struct err *err)
 	if (close(fd) == 0 && good)
 		return 0;
 	unlink(path);
-	return err_set(err, ERR_IO, "cannot write the master key %s: %s", path, strerror(code));
+	errno = code;
+	return err_set(err, ERR_IO, "cannot write the master key %s: %m", path);
 }
 
 /* --- keys --- */

@@ -134,7 +134,7 @@ static int read_whole(struct migrate *m, const char *path, struct buf *out)
 {
 	FILE *f = fopen(path, "re");
 	if (!f)
-		return err_set(m->err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "cannot read %s: %s", path, strerror(errno));
+		return err_set(m->err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "cannot read %s: %m", path);
 	char *at;
 	size_t n = 0;
 	while ((at = buf_reserve(out, 65536)) && (n = fread(at, 1, 65536, f)) > 0)
@@ -144,7 +144,7 @@ static int read_whole(struct migrate *m, const char *path, struct buf *out)
 	if (out->p)
 		out->p[out->n] = '\0';
 	if (bad)
-		return err_set(m->err, ERR_IO, "cannot read %s: %s", path, at ? strerror(errno) : "too large");
+		return err_set(m->err, ERR_IO, at ? "cannot read %s" : "%s is too large", path);
 	if (out->p && memchr(out->p, '\0', out->n))
 		return err_set(m->err, ERR_IO, "%s holds a NUL byte", path);
 	return 0;
@@ -208,9 +208,9 @@ static int load_files(struct migrate *m)
 {
 	DIR *d = opendir(m->dir);
 	if (!d)
-		return err_set(m->err, ERR_CONFIG, "cannot open the directory of migrations %s: %s", m->dir, strerror(errno));
+		return err_set(m->err, ERR_CONFIG, "cannot open the directory of migrations %s: %m", m->dir);
 	int rc = 0;
-	for (struct dirent *e; rc == 0 && (e = readdir(d)) != NULL;) {
+	for (struct dirent *e; rc == 0 && (e = readdir(d)) != NULL;) { // NOLINT(concurrency-mt-unsafe) a stream of our own
 		unsigned number;
 		struct str name;
 		if (parse_name(e->d_name, &number, &name))

@@ -67,7 +67,7 @@ static int read_boot_id(char out[BOOT_ID_TEXT], struct err *err)
 	if (fd >= 0)
 		close(fd);
 	if (n <= 0)
-		return err_set(err, ERR_IO, "cannot read the boot id: %s", strerror(errno));
+		return err_set(err, ERR_IO, "cannot read the boot id: %m");
 	out[n] = '\0';
 	return 0;
 }
@@ -118,7 +118,8 @@ static int make(int fd, const char *path, const char *run_dir, const char *boot_
 	uint64_t magic = MAGIC;
 	if (rc == 0 && pwrite(fd, &magic, sizeof magic, 0) != (ssize_t)sizeof magic)
 		rc = errno;
-	return rc == 0 ? 0 : err_set(err, ERR_IO, "cannot make the segment %s: %s", path, strerror(rc));
+	errno = rc;
+	return rc == 0 ? 0 : err_set(err, ERR_IO, "cannot make the segment %s: %m", path);
 }
 
 /* The file may be replaced between open and flock only by hands; then begin again. */
@@ -133,7 +134,7 @@ static int open_locked(const char *path, int *fd_r, struct err *err)
 	for (int i = 0; i < OPEN_TRIES; i++) {
 		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0660);
 		if (fd < 0)
-			return err_set(err, ERR_IO, "cannot open the segment %s: %s", path, strerror(errno));
+			return err_set(err, ERR_IO, "cannot open the segment %s: %m", path);
 		int rc;
 		while ((rc = flock(fd, LOCK_EX)) != 0 && errno == EINTR)
 			;
@@ -152,7 +153,7 @@ static int open_file(const char *run_dir, int *fd_r, struct err *err)
 	int n = snprintf(path, sizeof path, "%s/segment.%016" PRIx64, run_dir, layout_hash());
 	if (n < 0 || (size_t)n >= sizeof path)
 		return err_set(err, ERR_CONFIG, "the run directory's name is too long");
-	int fd;
+	int fd = -1;
 	if (read_boot_id(boot_id, err) != 0 || open_locked(path, &fd, err) != 0)
 		return -1;
 	int rc = is_good(fd, boot_id) ? 0 : make(fd, path, run_dir, boot_id, err);
@@ -240,7 +241,7 @@ static int claim(struct segment *s, enum segment_kind kind, struct err *err)
 
 int segment_open(const char *run_dir, enum segment_kind kind, struct segment **out_r, struct err *err)
 {
-	int fd;
+	int fd = -1;
 	if (open_file(run_dir, &fd, err) != 0)
 		return -1;
 	struct segment *s = calloc(1, sizeof *s);
@@ -249,7 +250,7 @@ int segment_open(const char *run_dir, enum segment_kind kind, struct segment **o
 	s->slot = -1;
 	s->map = mmap(NULL, sizeof(struct layout), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (s->map == MAP_FAILED) {
-		err_set(err, ERR_IO, "cannot map the segment in %s: %s", run_dir, strerror(errno));
+		err_set(err, ERR_IO, "cannot map the segment in %s: %m", run_dir);
 		s->map = NULL;
 	} else if (kind == SEGMENT_CTL || claim(s, kind, err) == 0) {
 		*out_r = s;
