@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from schemas import ours, valid  # noqa: F401 (fixtures)
 from stack import WEBS, Stack, Stacks
 
 
