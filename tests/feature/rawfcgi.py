@@ -203,7 +203,9 @@ class Program:
         if self.alive():
             self.proc.send_signal(signal.SIGKILL)
         self.proc.wait()
+        log = self.log()
         self.dir.cleanup()
+        assert "Sanitizer" not in log and "runtime error:" not in log, log
 
     def __enter__(self):
         return self

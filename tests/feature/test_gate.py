@@ -16,7 +16,8 @@ from rawfcgi import BEGIN, ABORT, END, PARAMS, STDIN, GET_VALUES, UNKNOWN, STDOU
 
 BUILD = os.environ.get("HEADGATE_BUILDDIR") or str(pathlib.Path(__file__).resolve().parents[2])
 ECHO = os.path.join(BUILD, "tests/tools/gate_echo")
-SLOW = float(os.environ.get("HEADGATE_TEST_SLOWNESS", "1"))  # sanitizers and valgrind: stretch what must be quick
+# Sanitizers and busy machines: the limits of the gate and what is asked of it stretch alike.
+SLOW = float(os.environ.get("HEADGATE_PATIENCE", "1"))
 
 pytestmark = pytest.mark.skipif(not os.path.exists(ECHO), reason="gate_echo is not built (set HEADGATE_BUILDDIR)")
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(not os.path.exists(ECHO), reason="gate_echo is n
 def gate(*options, **kw):
     argv = [ECHO]
     for name, value in zip(options[::2], options[1::2]):
-        argv += ["--" + name, str(value)]
+        argv += ["--" + name, str(int(value * SLOW) if name.endswith("-ms") else value)]
     return Program(argv, **kw)
 
 
@@ -89,7 +90,7 @@ def test_a_request_nobody_answers_is_500(shared):
 def test_a_stream_arrives_in_pieces_and_says_so(shared):
     with shared.connect() as p:
         begun = time.monotonic()
-        p.send(request("/stream?events=3&ms=150"))
+        p.send(request("/stream?events=3&ms=300"))
         kinds, first = [], None
         while True:
             kind, _, content = p.read_record()
@@ -99,7 +100,7 @@ def test_a_stream_arrives_in_pieces_and_says_so(shared):
             if kind == END:
                 break
         out = b"".join(c for k, c in kinds if k == STDOUT)
-    assert first < 0.12 * SLOW
+    assert first < 0.28 * SLOW
     assert b"X-Accel-Buffering: no" in out and b"Cache-Control: no-cache, no-transform" in out and b"Content-Length" not in out
     assert out.endswith(b"data: [DONE]\n\n")
 
@@ -318,7 +319,7 @@ def test_f53_a_stalled_head_is_closed_after_the_head_timeout(shared, place):
     with shared.connect() as p:
         begun = time.monotonic()
         p.send(whole[:cut])
-        assert p.closed(3 * SLOW) and 0.3 < time.monotonic() - begun < 1.5 * SLOW
+        assert p.closed(3 * SLOW) and 0.3 * SLOW < time.monotonic() - begun < 1.5 * SLOW
 
 
 def test_f53_a_head_that_dribbles_is_closed_too(shared):
@@ -336,7 +337,7 @@ def test_f53_a_silent_body_is_408_and_only_that_connection_goes(shared):
     with shared.connect() as p, shared.connect() as other:
         begun = time.monotonic()
         p.send(whole[:-500])
-        time.sleep(0.3)
+        time.sleep(0.4 * SLOW)
         other.send(whole[:-600])
         a = p.answer()
         assert a.status == 408 and a.ended and 0.3 < time.monotonic() - begun < 2 * SLOW
@@ -356,7 +357,7 @@ def test_f53_a_dribbling_body_costs_no_thread_and_is_408_at_its_deadline(shared)
         assert shared.stats()["busy"] == 1
     assert shared.stats()["threads"] < 12 and shared.cpu_seconds() - cpu < 0.3 * SLOW
     assert shared.stats()["body_bytes"] >= 60 * 100000
-    while time.monotonic() - begun < 1.6:  # never silent for long, yet the body's own deadline ends it
+    while time.monotonic() - begun < 1.6 * SLOW:  # never silent for long, yet the body's own deadline ends it
         time.sleep(0.2)
         for p in peers:
             try:
@@ -441,7 +442,7 @@ def test_f57_abort_while_being_served_is_a_caller_who_left_and_is_ended(shared):
         time.sleep(0.1)
         begun = time.monotonic()
         a = p.send(record(ABORT, 1)).answer()
-        assert a.ended and a.protocol_status == fcgi.REQUEST_COMPLETE and time.monotonic() - begun < 1
+        assert a.ended and a.protocol_status == fcgi.REQUEST_COMPLETE and time.monotonic() - begun < 1 * SLOW
         assert p.send(request("/echo", keep=True, rid=2)).answer(2).status == 200
     assert shared.stats()["gone"] == gone + 1
 
@@ -513,16 +514,16 @@ def test_300_peers_stalled_at_each_byte_of_a_head_cost_no_cpu_and_no_thread():
 
 
 def test_idle_kept_connections_cost_no_thread_and_close_at_their_limit():
-    with gate("idle-ms", 1200, "head-ms", 300) as g:
+    with gate("idle-ms", 2000, "head-ms", 500) as g:
         peers = [g.connect() for _ in range(100)]
         for p in peers:
             assert p.send(request("/echo", keep=True)).answer().status == 200
         assert eventually(lambda: g.stats()["parked"] == 100, 0.5)
         s = g.stats()
         assert s["busy"] == 1 and s["threads"] < 8
-        time.sleep(0.6)
+        time.sleep(0.9 * SLOW)
         assert g.stats()["parked"] == 100  # past the head timeout, and not closed: the idle limit is the one that counts
-        assert eventually(lambda: g.stats()["parked"] == 0, 3 * SLOW)
+        assert eventually(lambda: g.stats()["parked"] == 0, 4 * SLOW)
         for p in peers:
             p.close()
 
@@ -561,9 +562,9 @@ def test_threads_are_added_on_demand_and_requests_run_side_by_side():
         peers = [g.connect() for _ in range(40)]
         begun = time.monotonic()
         for p in peers:
-            p.send(request("/deaf?ms=500"))
+            p.send(request(f"/deaf?ms={int(1000 * SLOW)}"))
         assert all(p.answer().status == 200 for p in peers)
-        assert time.monotonic() - begun < 1.5 * SLOW
+        assert time.monotonic() - begun < 2.5 * SLOW
         assert 40 <= g.stats()["peak_threads"] <= 44
 
 
@@ -582,8 +583,8 @@ def test_the_last_tenth_of_the_threads_answers_what_is_reserved_and_refuses_the_
     with gate("threads", 20) as g:
         busy = [g.connect() for _ in range(18)]
         for p in busy:
-            p.send(request("/deaf?ms=1500"))
-        assert eventually(lambda: g.stats()["busy"] == 19, 2)
+            p.send(request(f"/deaf?ms={int(1500 * SLOW)}"))
+        assert eventually(lambda: g.stats()["busy"] == 19, 1.2 * SLOW)
         begun = time.monotonic()
         a = g.ask("/echo")
         assert a.status == 503 and a.headers["retry-after"] == "1" and "all threads are busy" in a.text
@@ -758,7 +759,7 @@ def test_sigterm_drains_running_and_kept_connections():
         kept, running, streaming = g.connect(), g.connect(), g.connect()
         assert kept.send(request("/echo", keep=True)).answer().status == 200
         time.sleep(0.1)
-        running.send(request("/slow?ms=2500", keep=True))
+        running.send(request("/slow?ms=4000", keep=True))
         streaming.send(request("/stream?events=10&ms=100", keep=True))
         time.sleep(0.2)
         g.proc.send_signal(signal.SIGTERM)
@@ -767,7 +768,7 @@ def test_sigterm_drains_running_and_kept_connections():
         assert a.status == 200 and kept.closed(2)
         assert b"[DONE]" in streaming.answer().stdout
         assert running.answer().text == "slept\n" and running.closed(2)
-        assert g.wait_exit(5) == 0
+        assert g.wait_exit(5 * SLOW) == 0
 
 
 def test_a_drain_with_idle_connections_ends_after_a_quiet_second():
@@ -788,7 +789,7 @@ def test_a_drain_that_runs_out_of_time_says_so():
         time.sleep(0.1)
         begun = time.monotonic()
         g.proc.send_signal(signal.SIGTERM)
-        assert g.wait_exit(6) == 1 and time.monotonic() - begun < 4 * SLOW
+        assert g.wait_exit(6 * SLOW) == 1 and time.monotonic() - begun < 4 * SLOW
 
 
 def test_a_second_sigterm_hurries():
@@ -851,7 +852,7 @@ def test_restarts_behind_a_held_socket_lose_nothing(tmp_path):
         time.sleep(0.4)
         old, proc = proc, start()
         old.send_signal(signal.SIGTERM)
-        assert old.wait(5) == 0
+        assert old.wait(5 * SLOW) == 0
     stop.set()
     for t in callers:
         t.join()
@@ -936,7 +937,7 @@ def test_parallel_stress_with_every_kind_of_caller():
     """Good, slow, dribbling, aborting and vanishing peers at once; every good one gets exactly its own answer."""
     seconds = float(os.environ.get("HEADGATE_STRESS_SECONDS", "4"))
     until, errors, served = time.monotonic() + seconds, [], [0]
-    with gate("threads", 40, "head-ms", 800, "silence-ms", 800, "idle-ms", 700) as g:
+    with gate("threads", 40, "head-ms", 800, "silence-ms", 800, "idle-ms", 2500) as g:
 
         def good(n):
             while time.monotonic() < until:
