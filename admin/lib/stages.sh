@@ -17,6 +17,7 @@ feature        build python node   the real thing on four web servers
 unit-asan      build-asan          unit tests under AddressSanitizer and UBSan
 feature-asan   build-asan python   the real thing under AddressSanitizer and UBSan
 unit-tsan      build-tsan          the gate and its neighbours under ThreadSanitizer
+feature-tsan   build-tsan python   the gate's stress under ThreadSanitizer
 valgrind       build               unit tests under valgrind
 fuzz           build-fuzz          every fuzz target for 30 seconds
 shellcheck     packages            the scripts
@@ -28,7 +29,7 @@ distcheck      packages            the tarball builds, passes and installs elsew
 # Two lanes on two cores: one waits for servers most of the time, the other computes.
 lane_first=(packages python node build)
 lane_servers=(unit feature feature-asan)
-lane_tools=(build-asan unit-asan build-clang shellcheck cppcheck manual clang-tidy valgrind build-fuzz fuzz build-tsan unit-tsan distcheck)
+lane_tools=(build-asan unit-asan build-clang shellcheck cppcheck manual clang-tidy valgrind build-fuzz fuzz build-tsan unit-tsan feature-tsan distcheck)
 lane_last=()
 
 list_stages() { sed '/^$/d' <<<"$stage_table"; }
@@ -182,6 +183,10 @@ pytest_in() { # BUILD [PYTEST-ARGUMENT...]
 # The lanes share two cores, so waits are doubled; no test measures how fast something is, only that it comes in time.
 stage_feature() { HEADGATE_PATIENCE=2 pytest_in gcc; }
 stage_feature_asan() { HEADGATE_PATIENCE=4 pytest_in asan --deselect tests/feature/test_quickstart.py --ignore=tests/feature/test_sdk_node.py; }
+
+stage_feature_tsan() {
+	HEADGATE_PATIENCE=4 HEADGATE_STRESS_SECONDS=10 pytest_in tsan -k 'test_gate and (stress or threads or drain or restarts or flood)'
+}
 
 # --- fuzzing ------------------------------------------------------------------------------------------------------------
 
