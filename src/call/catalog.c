@@ -10,7 +10,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/crypto.h"
-#include "base/hash.h"
+#include "base/log.h"
 #include "http/http.h"
 #include "store/store.h"
 
@@ -225,6 +225,8 @@ static void read_providers(struct catalog *c, struct catalog_snapshot *s, const 
 			p->http = s->pools[i]->http;
 		else if (p->enabled)
 			disable(p, arena_printf(s->a, "its address cannot be used: %s", err.msg).p);
+		if (*p->problem) /* nobody is told of it as an error: the catalog is loaded without this one */
+			LOG(LOG_LEVEL_WARN, "catalog.provider_unusable", LF_STR("provider", p->name), LF_C("problem", p->problem));
 	}
 }
 

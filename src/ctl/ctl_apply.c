@@ -196,6 +196,15 @@ static int tell_problems(struct apply *p, const char *file, struct err *err)
 	return err_set(err, ERR_INVALID, "nothing was changed: %u problem%s in %s", p->problems.n, p->problems.n == 1 ? "" : "s", file);
 }
 
+/* Keys are sealed: without a key ring, say why there is none. */
+static int check_keyring(struct apply *p, struct err *err)
+{
+	for (unsigned i = 0; i < p->file.nproviders; i++)
+		if (p->file.providers[i].is.napi_keys)
+			return ctl_need_keyring(p->c, err);
+	return 0;
+}
+
 static int apply_file(struct apply *p, const char *file, struct err *err)
 {
 	struct json_doc doc;
@@ -207,7 +216,7 @@ static int apply_file(struct apply *p, const char *file, struct err *err)
 	apply_parse(json_root(&doc), p->c->a, &p->file, &p->problems);
 	if (p->problems.n)
 		return tell_problems(p, file, err);
-	if (ctl_need_catalog(p->c, err) < 0 || ctl_need_identity(p->c, err) < 0 || ctl_need_ledger(p->c, err) < 0 || pass(p, true, err) < 0)
+	if (check_keyring(p, err) < 0 || ctl_need_catalog(p->c, err) < 0 || ctl_need_identity(p->c, err) < 0 || ctl_need_ledger(p->c, err) < 0 || pass(p, true, err) < 0)
 		return -1;
 	if (p->problems.n)
 		return tell_problems(p, file, err);
