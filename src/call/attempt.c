@@ -24,7 +24,8 @@ struct attempt {
 	struct http_exchange x;
 	struct buf body; /* of a whole answer, or of an error */
 	struct sse *sse;
-	struct buf held; /* terminal event of the stream: goes out after the commit */
+	struct buf ready; /* events of one piece, to go out in one write */
+	struct buf held;  /* terminal event of the stream: goes out after the commit */
 	int status, retry_after_ms;
 	struct str content_type;
 	uint64_t begun_us, said_us; /* monotonic: attempt began; the caller last got a byte */
@@ -50,6 +51,15 @@ static int begin_stream(struct attempt *t, struct err *err)
 	return c->sink->stream_begin(c->sink->u, err);
 }
 
+/* The length the provider tells spares the copies of growing. */
+static void make_room(struct buf *body, const struct http_head *head)
+{
+	uint64_t bytes;
+	for (unsigned i = 0; i < head->nfields; i++)
+		if (str_eq_c(head->fields[i].name, "content-length") && str_u64(head->fields[i].value, &bytes) && bytes <= body->max)
+			buf_reserve(body, (size_t)bytes);
+}
+
 static int on_head(void *u, const struct http_head *head, struct err *err)
 {
 	struct attempt *t = u;
@@ -64,6 +74,7 @@ static int on_head(void *u, const struct http_head *head, struct err *err)
 	if (head->status < 300 && t->r->wire.stream && !is_event_stream(head->content_type))
 		return err_set(err, ERR_UPSTREAM, "the provider answered a stream with content type `" STR_FMT "`", STR_ARG(str_sub(head->content_type, 0, 60)));
 	buf_init(&t->body, c->a, head->status >= 400 ? ERROR_BODY_BYTES : (size_t)c->limits->body_bytes);
+	make_room(&t->body, head);
 	return 0;
 }
 
@@ -90,18 +101,36 @@ static int relay_event(void *u, const struct sse_event *ev, struct err *err)
 		buf_str(&t->held, ev->raw);
 		return 0;
 	}
-	if (fate == DIALECT_DROP)
+	if (fate == DIALECT_FORWARD)
+		buf_str(&t->ready, ev->raw);
+	return 0;
+}
+
+/* What the events of one piece left to be said, also when the last of them was an error. */
+static int say_ready(struct attempt *t, struct err *err)
+{
+	if (!t->ready.n)
 		return 0;
-	if (begin_stream(t, err) < 0)
-		return -1;
-	return say(t, ev->raw, err);
+	int rc = begin_stream(t, err) < 0 ? -1 : say(t, buf_view(&t->ready), err);
+	buf_clear(&t->ready);
+	return rc;
+}
+
+static int relay(struct attempt *t, struct str piece, struct err *err)
+{
+	struct err unsaid;
+	int rc = sse_feed(t->sse, piece, relay_event, t, err);
+	if (rc == 0)
+		return say_ready(t, err);
+	say_ready(t, &unsaid); /* the first error is the one to tell */
+	return rc;
 }
 
 static int on_body(void *u, struct str piece, struct err *err)
 {
 	struct attempt *t = u;
 	if (streaming(t))
-		return sse_feed(t->sse, piece, relay_event, t, err);
+		return relay(t, piece, err);
 	if (t->status >= 400)
 		piece = str_sub(piece, 0, ERROR_BODY_BYTES - t->body.n);
 	buf_str(&t->body, piece);
@@ -180,6 +209,7 @@ static int prepare(struct attempt *t, struct http_field *fields, struct err *err
 	if (r->wire.stream) {
 		t->sse = sse_new(c->a, (size_t)l->event_bytes);
 		buf_init(&t->held, c->a, (size_t)l->event_bytes);
+		buf_init(&t->ready, c->a, SIZE_MAX / 2); /* a piece and an event at most */
 		dialect_stream_begin(&r->stream, &r->wire, c->a);
 	}
 	return 0;

@@ -32,6 +32,8 @@ struct catalog_options {
 };
 struct catalog *catalog_new(const struct catalog_options *options, struct err *err);
 void catalog_free(struct catalog **c);
+/* Close the cold connections of providers nobody calls at the moment. For a tick or a keeper's turn. */
+void catalog_trim(struct catalog *c);
 
 enum provider_kind { PROVIDER_OPENAI = 1 }; /* more dialects come with their issues */
 

@@ -161,6 +161,27 @@ static void pool_unref(struct catalog *c, struct shared_pool *s)
 	free(s);
 }
 
+static struct shared_pool *nth_pool_ref(struct catalog *c, unsigned n)
+{
+	pthread_mutex_lock(&c->lock);
+	struct shared_pool *s = c->pools;
+	while (s && n--)
+		s = s->next;
+	if (s)
+		s->refs++;
+	pthread_mutex_unlock(&c->lock);
+	return s;
+}
+
+void catalog_trim(struct catalog *c)
+{
+	struct shared_pool *s;
+	for (unsigned i = 0; (s = nth_pool_ref(c, i)); i++) {
+		http_pool_trim(s->http);
+		pool_unref(c, s);
+	}
+}
+
 /* --- loading --------------------------------------------------------------------------------------------------------------- */
 
 static const char providers_sql[] =

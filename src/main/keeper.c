@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes when keys were last used, every half minute and at the end. A failure is logged once per change of state.
+ * Every half minute, and at the end: writes when keys were last used, closes connections that have gone cold. A failure is logged once per change of state.
  */
 #include "config.h"
 #include "main/keeper.h"
 
 #include "base/err.h"
 #include "base/log.h"
+#include "call/call.h"
 #include "identity/identity.h"
 
 #include <pthread.h>
@@ -16,6 +17,7 @@ enum { TURN_SECS = 30 };
 
 struct keeper {
 	struct identity *identity;
+	struct catalog *catalog;
 	pthread_t thread;
 	pthread_mutex_t lock; /* protects `stop` */
 	pthread_cond_t wake;
@@ -30,6 +32,7 @@ static void turn(struct keeper *k)
 	if (failed && !k->failing)
 		LOG(LOG_LEVEL_WARN, "keeper.failed", LF_C("task", "last use of keys"), LF_ERR(&err));
 	k->failing = failed;
+	catalog_trim(k->catalog);
 }
 
 static bool wait_turn(struct keeper *k)
@@ -55,12 +58,13 @@ static void *keeper_main(void *u)
 	return NULL;
 }
 
-struct keeper *keeper_start(struct identity *identity)
+struct keeper *keeper_start(struct identity *identity, struct catalog *catalog)
 {
 	struct keeper *k = calloc(1, sizeof *k);
 	pthread_condattr_t monotonic;
 	BUG_ON(!k);
 	k->identity = identity;
+	k->catalog = catalog;
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

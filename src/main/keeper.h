@@ -4,11 +4,12 @@
 #ifndef MAIN_KEEPER_H
 #define MAIN_KEEPER_H
 
+struct catalog;
 struct identity;
 struct keeper;
 
 /* Start the thread. Returns NULL when none can be made: then nothing is written, and that is logged. */
-struct keeper *keeper_start(struct identity *identity);
+struct keeper *keeper_start(struct identity *identity, struct catalog *catalog);
 /* Write what is left, end the thread. Accepts NULL. */
 void keeper_stop(struct keeper **k);
 

@@ -150,9 +150,9 @@ def test_a_cut_stream_ends_with_an_error_in_band_and_is_counted(headgate, fault)
     row = ledger_row(headgate, stream.request_id)
     assert row["settled_by"] == "counted" and row["status"] == 502
     deltas = sum(1 for e in events[:-1] if json.loads(e)["choices"][0]["delta"].get("content"))
-    assert row["counted_deltas"] == deltas and row["estimated_output"] > 0
-    assert row["output_tokens"] == max(row["counted_deltas"], row["estimated_output"])
-    assert row["input_tokens"] == row["estimated_input"] > 0
+    assert row["counted_deltas"] == deltas and row["estimated_output_tokens"] > 0
+    assert row["output_tokens"] == max(row["counted_deltas"], row["estimated_output_tokens"])
+    assert row["input_tokens"] == row["estimated_input_tokens"] > 0
     assert row["cost_nusd"] == row["input_tokens"] * 1000 + row["output_tokens"] * 2000
 
 
