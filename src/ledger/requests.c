@@ -64,7 +64,7 @@ static struct bounds bounds_of(const struct ledger_filter *f)
 
 int read_status(struct str s, int64_t *low_r, int64_t *high_r, struct err *err)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	*low_r = 0;
 	*high_r = 9999;
 	if (!s.n)
