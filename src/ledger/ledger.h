@@ -52,11 +52,14 @@ struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
 unsigned ledger_stop(struct ledger *l, unsigned wait_ms);
 void ledger_free(struct ledger **l);
 
-/* The price in force at wall_us: the longest matching name wins, then the newest effective. 1, 0 none, -1. Copied into out. */
+/* The price in force at wall_us: the longest matching name wins (the exact one before any wildcard), then the newest effective.
+ * 1, 0 none, -1 only when prices were never read. Copied into out, with model left empty. Blocks: one query the first time and after
+ * a change. */
 int ledger_price_find(struct ledger *l, struct uuid provider, struct str model, int64_t wall_us, struct ledger_price *out_r, struct err *err);
 
 struct ledger_price_new { struct uuid provider; struct str model; int64_t effective_us; int64_t input, cached, cache_write, output, reasoning; };
-/* A new version, never a change of an old one; identical to the newest: returns it (created_r false). */
+/* A new version, never a change of an old one; identical to the newest: returns it (created_r false). effective_us 0 is now, and
+ * equal to any. Ends with headgate.change('price') and publishes the epoch. */
 int ledger_price_put(struct ledger *l, const struct ledger_price_new *in, struct ledger_price *out_r, bool *created_r, struct arena *a, struct err *err);
 int ledger_price_list(struct ledger *l, struct arena *a, struct ledger_price **out_r, unsigned *n_r, struct err *err);
 
@@ -99,7 +102,7 @@ struct ledger_entry {
 	int64_t price_version, cost_nusd; /* LEDGER_NO_PRICE when not priced */
 	const struct ledger_line *lines;
 	unsigned nlines;
-	int64_t received_us;   /* wall */
+	int64_t received_us;   /* wall; what is stored is the millisecond of the id */
 	int64_t duration_us, first_token_us; /* -1: none */
 	/* microseconds per stage; -1: not reached */
 	int64_t read_us, auth_us, decode_us, route_us, upstream_us, settle_us;
@@ -116,7 +119,8 @@ int ledger_admit(struct ledger *l, struct err *err);
  * blocks, but without committers: then it tries once to commit. */
 struct ledger_ticket { uint64_t n; };
 void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger_ticket *ticket_r);
-/* Wait until the entry is committed. 0 committed; -1 ERR_DB_UNAVAILABLE: still queued after wait_ms (it stays queued). */
+/* Wait until the entry is committed. 0 committed; -1 ERR_DB_UNAVAILABLE: still queued after wait_ms (it stays queued, and may be
+ * waited for again); -1 ERR_DB: PostgreSQL refused this row (it is in the log, whole). A ticket of 0 cannot be waited for. */
 int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err);
 
 struct ledger_stats { uint64_t committed, batches, retried, poisoned; unsigned queued; uint64_t last_commit_us, oldest_us; };
@@ -127,7 +131,8 @@ int ledger_make_partitions(struct pg_pool *pool, unsigned days, struct err *err)
 
 /* --- reading ------------------------------------------------------------------------------------------------------------ */
 
-/* Writes the JSON of api.md into out. `organization` scopes everything; `user` (may be NULL) narrows to one user's. */
+/* Each writes the JSON of api.md into out. `organization` scopes everything (row-level security holds it too); `user` and `key` (may be
+ * NULL) narrow to one's own. */
 struct ledger_filter {
 	struct uuid organization;
 	const struct uuid *user, *key;
@@ -144,6 +149,9 @@ struct ledger_usage_query {
 	struct str group_by;  /* "day,model": of day hour model key project user provider end_user */
 	struct str time_zone; /* IANA; empty: UTC */
 };
+/* Sums by group and in total, exact at any from and to. ERR_INVALID with param group_by (unknown, or more than 10,000 groups),
+ * time_zone (no IANA name), from (by end_user, status or error_code at most 31 days: those are summed from rows). `model` is the
+ * name of the model that matched. after, before and limit are not looked at. */
 int ledger_usage_report(struct pg_pool *pool, const struct ledger_usage_query *q, struct arena *a, struct buf *out, struct err *err);
 
 #endif
