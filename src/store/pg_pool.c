@@ -75,7 +75,12 @@ void pg_pool_free(struct pg_pool **pp)
 	struct pg_pool *p = *pp;
 	if (!p)
 		return;
-	BUG_ON(p->busy || p->waiting);
+	pthread_mutex_lock(&p->lock);
+	bool used = p->busy || p->waiting;
+	pthread_mutex_unlock(&p->lock);
+	*pp = NULL;
+	if (used)
+		return; /* a thread that outlived the drain is still in it */
 	while (p->idle) {
 		struct pg_conn *c = p->idle;
 		p->idle = c->next;
@@ -86,7 +91,6 @@ void pg_pool_free(struct pg_pool **pp)
 	free(p->url);
 	free(p->application_name);
 	free(p);
-	*pp = NULL;
 }
 
 void pg_pool_stats(struct pg_pool *p, struct pg_pool_stats *out_r)
