@@ -167,6 +167,17 @@ static void lost_prepared_statements_are_asked_again(void **state)
 	ask(sql);
 }
 
+static void a_pooler_that_keeps_no_statements_is_found_out(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		ask("SELECT 1");
+		ask("DEALLOCATE ALL");
+	}
+	ask("SELECT 1");
+	assert_int_equal(pg_i64(ask("SELECT count(*) FROM pg_prepared_statements"), 0, 0), 0);
+}
+
 static void a_changed_table_does_not_break_prepared_statements(void **state)
 {
 	(void)state;
@@ -384,6 +395,7 @@ int main(void)
 		CASE(a_read_only_scope_cannot_write),
 		CASE(a_slow_statement_is_stopped_and_the_connection_stays),
 		CASE(lost_prepared_statements_are_asked_again),
+		CASE(a_pooler_that_keeps_no_statements_is_found_out),
 		CASE(a_changed_table_does_not_break_prepared_statements),
 		CASE(an_interactive_transaction_looks_before_it_writes),
 		CASE(committing_a_failed_transaction_is_an_error),
