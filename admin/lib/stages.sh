@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154,SC2317,SC2034 # set and called by admin/check
 # The stages of admin/check: what each needs, and what it does. Uses WORK, VENV, JOBS, long and count from there.
 
-stage_table='
+stage_table=$(cat <<'TABLE'
 packages       -                   apt: compilers, servers, tools
 python         packages            pip: pytest, the OpenAI SDK
 node           packages            npm: the OpenAI SDK for Node, and Node 22
@@ -25,7 +25,8 @@ cppcheck       packages            the C sources
 clang-tidy     build-clang         the C sources
 manual         packages            manual pages, units
 distcheck      packages            the tarball builds, passes and installs elsewhere
-'
+TABLE
+)
 # Two lanes on two cores: one waits for servers most of the time, the other computes.
 lane_first=(packages python node build)
 lane_servers=(unit feature feature-asan)
@@ -133,14 +134,16 @@ stage_unit_tsan() {
 }
 
 stage_valgrind() {
-	local test passed=0 failed=0 skipped=0 out
+	local test passed=0 failed=0 skipped=0 out under
 	out=$WORK/valgrind.out
 	export CMOCKA_MESSAGE_OUTPUT=TAP HEADGATE_SRCDIR=$TOP HEADGATE_BUILDDIR=$WORK/gcc HEADGATE_VALGRIND=1
 	cd "$WORK/gcc"
 	for test in tests/unit/test_*; do
 		case $test in *.*) continue ;; esac
 		echo "== $test"
-		if timeout 300 valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
+		under=()
+		! grep -q HEADGATE_TEST_DATABASE_URL "$test" || under=("$TOP/tests/tools/with_postgres")
+		if timeout 300 "${under[@]}" valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
 			--trace-children=no "./$test" >"$out" 2>&1; then
 			if grep -q '^1\.\.0 # SKIP' "$out"; then skipped=$((skipped + 1)); else passed=$((passed + 1)); fi
 		else
@@ -174,7 +177,8 @@ pytest_in() { # BUILD [PYTEST-ARGUMENT...]
 	export HEADGATE_BUILDDIR=$WORK/$build HEADGATE_SDK_NODE=$WORK/sdk-node
 	[ "$long" = no ] || export HEADGATE_LONG=1
 	rm -f "$WORK/$build/junit.xml"
-	"$VENV/bin/python" -m pytest --junitxml="$WORK/$build/junit.xml" "$@" tests/feature || status=$?
+	# most of the time they wait, so there are more workers than cores
+	"$VENV/bin/python" -m pytest -n 5 --dist loadgroup --junitxml="$WORK/$build/junit.xml" "$@" tests/feature || status=$?
 	# shellcheck disable=SC2046 # three words
 	[ ! -e "$WORK/$build/junit.xml" ] || count $(count_junit "$WORK/$build/junit.xml")
 	return $status
@@ -182,7 +186,11 @@ pytest_in() { # BUILD [PYTEST-ARGUMENT...]
 
 # The lanes share two cores, so waits are doubled; no test measures how fast something is, only that it comes in time.
 stage_feature() { HEADGATE_PATIENCE=2 pytest_in gcc; }
-stage_feature_asan() { HEADGATE_PATIENCE=4 pytest_in asan --deselect tests/feature/test_quickstart.py --ignore=tests/feature/test_sdk_node.py; }
+# Each web server starts the application in one of two ways; the sanitizers need see each way once. All four with --long.
+stage_feature_asan() {
+	[ "$long" = yes ] || export HEADGATE_WEBS='lighttpd apache-fcgid'
+	HEADGATE_PATIENCE=4 pytest_in asan --ignore=tests/feature/test_quickstart.py --ignore=tests/feature/test_sdk_node.py --ignore=tests/feature/test_guides.py
+}
 
 stage_feature_tsan() {
 	HEADGATE_PATIENCE=4 HEADGATE_STRESS_SECONDS=10 pytest_in tsan -k 'test_gate and (stress or threads or drain or restarts or flood)'

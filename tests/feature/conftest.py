@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: stacks by web server, shared by the session and started when first used."""
 import os
+import signal
 
 import pytest
 
@@ -44,8 +45,24 @@ def own_stack():
         stack.remove()
 
 
+def place(item):
+    """Which worker's business a test is under pytest-xdist: one per web server, so that each stack is started once; the rest by file."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    web = parameters.get("gateway") or parameters.get("web")
+    if web in WEBS:
+        return web
+    return WEBS[0] if "headgate" in item.fixturenames and "own_stack" not in item.fixturenames else item.path.name
+
+
 def pytest_collection_modifyitems(items):
-    if not os.environ.get("HEADGATE_LONG"):
-        for item in items:
-            if "long" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="takes minutes: admin/check --long"))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(place(item)))
+        if "long" in item.keywords and not os.environ.get("HEADGATE_LONG"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: admin/check --long"))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "xdist_group(name): tests that run on one worker")
+    # ended from outside: take the stacks down too
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
