@@ -17,7 +17,7 @@ feature        build python node   the real thing on four web servers
 unit-asan      build-asan          unit tests under AddressSanitizer and UBSan
 feature-asan   build-asan python   the real thing under AddressSanitizer and UBSan
 unit-tsan      build-tsan          the gate and its neighbours under ThreadSanitizer
-feature-tsan   build-tsan python   the gate's stress under ThreadSanitizer
+feature-tsan   build-tsan python   stress of the gate under ThreadSanitizer
 valgrind       build               unit tests under valgrind
 fuzz           build-fuzz          every fuzz target for 30 seconds
 shellcheck     packages            the scripts
