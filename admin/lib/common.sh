@@ -41,7 +41,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 packages_missing() { # PACKAGE... -> those that are not installed, one per line
 	local known
-	known=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii  *//p')
+	known=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii  *//p') || true # 1: some are unknown
 	local p
 	for p in "$@"; do
 		grep -qxF -- "$p" <<<"$known" || printf '%s\n' "$p"
@@ -93,13 +93,15 @@ case " $* " in *" postgresql "*)
 	sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' "$clusters" ;;
 esac
 get install --no-install-recommends "$@" || { get update; get install --no-install-recommends "$@"; }
-if command -v systemctl >/dev/null 2>&1; then
-	for unit in $(units | comm -13 <(printf '%s\n' "$before") -); do
-		case $unit in memcached.service | lighttpd.service | nginx.service | apache2.service)
-			systemctl disable "$unit" || true ;;
-		esac
-	done
-fi
+for unit in $(units | comm -13 <(printf '%s\n' "$before") -); do
+	case $unit in memcached.service | lighttpd.service | nginx.service | apache2.service) ;; *) continue ;; esac
+	if command -v systemctl >/dev/null; then
+		systemctl disable "$unit" || true
+	else
+		deb-systemd-helper disable "$unit" || true
+		update-rc.d "${unit%.service}" disable || true
+	fi
+done
 ROOT
 		fail "apt-get could not install: $*" "$log"
 	fi
