@@ -151,7 +151,7 @@ static struct str read_key_file(struct apply_problems *p, struct json v, struct 
 	if (fd >= 0)
 		close(fd);
 	if (n < 0) {
-		apply_problem(p, path_of(p, v), "cannot read " STR_FMT ": %s", STR_ARG(file), strerror(why));
+		apply_problem(p, path_of(p, v), "cannot read " STR_FMT ": %s", STR_ARG(file), strerrordesc_np(why));
 		return STR_NONE;
 	}
 	struct str s = { text, (size_t)n };

@@ -256,7 +256,7 @@ static int read_all(int fd, const char *what, size_t max, struct buf *b, struct 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return err_set(err, ERR_IO, "cannot read %s: %s", what, strerror(errno));
+			return err_set(err, ERR_IO, "cannot read %s: %m", what);
 		if (n == 0)
 			return 0;
 		buf_add(b, piece, (size_t)n);
@@ -271,7 +271,7 @@ int ctl_read_file(struct ctl *c, const char *file, size_t max, struct str *out_r
 	bool standard = strcmp(file, "-") == 0;
 	int fd = standard ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return err_set(err, errno == EACCES ? ERR_FORBIDDEN : ERR_IO, "cannot open %s: %s", file, strerror(errno));
+		return err_set(err, errno == EACCES ? ERR_FORBIDDEN : ERR_IO, "cannot open %s: %m", file);
 	struct buf b;
 	buf_init(&b, c->a, max);
 	int rc = read_all(fd, standard ? "standard input" : file, max, &b, err);

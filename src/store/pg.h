@@ -11,7 +11,10 @@
 
 struct arena;
 
-enum { PG_PREPARED_MAX = 256 }; /* statements kept prepared per connection; further ones are parsed each time */
+enum {
+	PG_PREPARED_MAX = 256, /* statements kept prepared per connection; further ones are parsed each time */
+	PG_LOSSES_MAX = 3,     /* then there is a pooler between that does not keep them, and nothing is prepared any more */
+};
 
 struct pg_conn {
 	PGconn *pg;
@@ -21,6 +24,7 @@ struct pg_conn {
 	uint64_t prepared[2 * PG_PREPARED_MAX]; /* open addressing by the hash of the text; 0 is empty */
 	unsigned nprepared;
 	unsigned generation;	/* in the statements' names; a new one after the server has lost them */
+	unsigned losses;	/* how often the server had lost them */
 	unsigned answer_ms;	/* our deadline for each statement of an interactive transaction */
 	bool read_only;
 	bool broken;		/* never goes back to the pool */
@@ -58,9 +62,9 @@ void pg_conn_close(struct pg_conn **c);
 bool pg_conn_is_alive(struct pg_conn *c);
 /* Send everything, read everything, one round trip. Sets c->broken unless the connection is in order afterwards. */
 void pg_conn_batch(struct pg_conn *c, struct pg_batch *b, struct pg_end_info *end_r);
-/* The server no longer knows our statements (26000, 42P05, 0A000). */
-void pg_conn_forget(struct pg_conn *c);
+/* Did it fail because the server no longer knows our statements (26000, 42P05), or a table changed (0A000)? */
 bool pg_end_lost_plan(const struct pg_end_info *end);
+void pg_conn_forget(struct pg_conn *c, const struct pg_end_info *why);
 /* Fill err from the end of a batch. Returns -1. */
 int pg_end_err(const struct pg_end_info *end, bool read_only, struct err *err);
 

@@ -104,8 +104,9 @@ static void remember_prepared(struct pg_conn *c, uint64_t hash)
 	*slot = hash;
 }
 
-void pg_conn_forget(struct pg_conn *c)
+void pg_conn_forget(struct pg_conn *c, const struct pg_end_info *why)
 {
+	c->losses += !why->plan_changed;
 	memset(c->prepared, 0, sizeof c->prepared);
 	c->nprepared = 0;
 	c->generation++;

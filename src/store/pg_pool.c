@@ -75,7 +75,12 @@ void pg_pool_free(struct pg_pool **pp)
 	struct pg_pool *p = *pp;
 	if (!p)
 		return;
-	BUG_ON(p->busy || p->waiting);
+	pthread_mutex_lock(&p->lock);
+	bool used = p->busy || p->waiting;
+	pthread_mutex_unlock(&p->lock);
+	*pp = NULL;
+	if (used)
+		return; /* a thread that outlived the drain is still in it */
 	while (p->idle) {
 		struct pg_conn *c = p->idle;
 		p->idle = c->next;
@@ -86,7 +91,6 @@ void pg_pool_free(struct pg_pool **pp)
 	free(p->url);
 	free(p->application_name);
 	free(p);
-	*pp = NULL;
 }
 
 void pg_pool_stats(struct pg_pool *p, struct pg_pool_stats *out_r)
@@ -162,8 +166,11 @@ static bool may_connect(const struct pg_pool *p, uint64_t now_us)
 	return p->open < p->o.size && now_us >= p->next_try_us && !(p->suspect && p->connecting);
 }
 
-static void note_connected(struct pg_pool *p)
+/* A success that began before the last failure proves nothing: the server may just have become full. */
+static void note_connected(struct pg_pool *p, uint64_t began_us)
 {
+	if (p->next_try_us && began_us + RETRY_CONNECT_US < p->next_try_us)
+		return;
 	p->suspect = false;
 	p->down_us = p->next_try_us = 0;
 }
@@ -187,13 +194,14 @@ static struct pg_conn *open_one(struct pg_pool *p, struct waiter *w)
 	p->connecting++;
 	dequeue(p, w);
 	pthread_mutex_unlock(&p->lock);
+	uint64_t began_us = clock_now_us();
 	struct pg_conn *c = pg_conn_open(&p->o, &err);
 	atomic_fetch_add(&p->connects, 1);
 	pthread_mutex_lock(&p->lock);
 	p->connecting--;
 	if (c) {
 		c->pool = p;
-		note_connected(p);
+		note_connected(p, began_us);
 	} else {
 		note_refused(p, err.detail);
 		enqueue(p, w, true);
@@ -350,11 +358,11 @@ struct transaction {
 /* A statement lost by the server (pooler, failover, changed table) is asked once more without preparing. */
 static void run_on(struct pg_conn *c, const struct transaction *t, struct pg_end_info *end)
 {
-	struct pg_batch b = { .stmts = t->all, .n = t->n + 3, .commits = true, .a = t->a };
+	struct pg_batch b = { .stmts = t->all, .n = t->n + 3, .commits = true, .a = t->a, .plain = c->losses >= PG_LOSSES_MAX };
 	b.until_us = clock_now_us() + (uint64_t)t->limits.answer_ms * 1000;
 	pg_conn_batch(c, &b, end);
 	if (pg_end_lost_plan(end) && !c->broken) {
-		pg_conn_forget(c);
+		pg_conn_forget(c, end);
 		b.plain = true;
 		pg_conn_batch(c, &b, end);
 	}

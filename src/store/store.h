@@ -25,7 +25,7 @@ struct pg_pool;
 struct pg_conn;
 
 struct pg_pool *pg_pool_new(const struct pg_options *options); /* connects to nothing yet */
-void pg_pool_free(struct pg_pool **p);
+void pg_pool_free(struct pg_pool **p); /* while a thread still uses it, it is left to the exit of the process */
 struct pg_pool_stats { unsigned open, busy, waiting; uint64_t queries, errors, connects; };
 void pg_pool_stats(struct pg_pool *p, struct pg_pool_stats *out_r);
 

@@ -86,7 +86,7 @@ static void what_others_let_pass_is_refused(void **state)
 	(void)state;
 	static const char *const texts[] = { "NaN", "Infinity", "-Infinity", "01", "-01", "+1", ".5", "1.e3", "1e", "1e+", "0x10", "'a'", "{a:1}",
 					     "/* c */ 1", "1 // c", "[1,,2]", "[,1]", "{,}", "{\"a\":}", "{\"a\":1,\"a\"}", "[1}", "{\"a\":1]", "]",
-					     "\"\\x41\"", "\"\\u00\"", "\"\t\"", "truex", "tru", "nul", "1 2", "\f1", "\xC2\xA0" "1", "\"\xC0\xAF\"",
+					     "\"\\x41\"", "\"\\u00\"", "\"\t\"", "truex", "tru", "nul", "1 2", "\f1", ("\xC2\xA0" "1"), "\"\xC0\xAF\"",
 					     "\"\xED\xA0\x80\"", "\"\xF4\x90\x80\x80\"", "\"\xE0\x80\xAF\"", "\"\xE4\xBB\"", "\"\xF0\x9F\x99\"", "--1",
 					     "1e1.5", "\"\\ud83d\\u0041\"", "\"\\udc00\\ud800\"", "[\"a\"\"b\"]", "{\"a\"::1}", "{1:1}", "{\"a\":1}}" };
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {

@@ -103,7 +103,7 @@ static void utf8_is_that_of_rfc_3629(void **state)
 					    "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "12345678\xC3\xA9", "1234567\xE4\xBB\x8A" };
 	static const char *const bad[] = { "\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF",
 					   "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xC3", "\xE4\xBB", "\xF0\x9F\x99", "\xC3(", "\xE4\xBB(",
-					   "12345678\xC3", "1234567\xFE" "12345678" };
+					   "12345678\xC3", ("1234567\xFE" "12345678") };
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
 		if (!str_is_utf8(str_c(good[i])))
 			fail_msg("good %zu", i);

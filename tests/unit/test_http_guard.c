@@ -116,7 +116,7 @@ static void no_spelling_reaches_a_private_listener(void **state)
 		"127.0.0.1", "127.1", "127.0.1", "0177.0.0.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "017700000001", "127.0.0.1.", "127.0.0.2",
 		"localhost", "localhost.", "LOCALHOST", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
 		"[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[0:0:0:0:0:0:0:1]", "[fe80::1%25lo]", "0.0.0.0", "0", "0x0", "%31%32%37.0.0.1", "%6cocalhost",
-		"\xEF\xBC\x91\xEF\xBC\x92\xEF\xBC\x97.0.0.1", "127\xE3\x80\x82" "0\xE3\x80\x82" "0\xE3\x80\x82" "1", "loc\xC2\xAD" "alhost",
+		"\xEF\xBC\x91\xEF\xBC\x92\xEF\xBC\x97.0.0.1", ("127\xE3\x80\x82" "0\xE3\x80\x82" "0\xE3\x80\x82" "1"), ("loc\xC2\xAD" "alhost"),
 		"ip6-localhost", "10.0.0.1", "169.254.169.254", "metadata.google.internal",
 	};
 	struct http_server canary;

@@ -29,7 +29,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	a = arena_new(1 << 24);
-	m = mc_new(socket_path, 200); /* the machine of a test may stall for longer than the 20 ms of production */
+	m = mc_new(socket_path, 2000); /* the machine of a test may stall for longer than the 20 ms of production */
 	return 0;
 }
 
@@ -146,7 +146,7 @@ static void a_server_that_is_away_costs_nothing_for_a_second(void **state)
 	uint64_t from_us = clock_now_us();
 	for (int i = 0; i < 1000; i++)
 		assert_false(mc_get(away, STR("k"), a, &v));
-	assert_true(clock_now_us() - from_us < 200000);
+	assert_true(clock_now_us() - from_us < 900000);
 	mc_free(&away);
 }
 
@@ -217,8 +217,9 @@ static void a_silent_server_costs_one_time_limit_a_second(void **state)
 		assert_false(mc_get(silent, STR("k"), a, &v));
 	uint64_t all_us = clock_now_us() - from_us;
 	print_message("# silent server: first miss after %u us, 1000 more in %u us\n", (unsigned)first_us, (unsigned)(all_us - first_us));
-	assert_true(first_us < 150000);
-	assert_true(all_us < 300000);
+	assert_true(first_us < 1000000);
+	assert_true(all_us < 3 * 1000000);
+	assert_in_range(b.accepted, 1, 3);
 	mc_free(&silent);
 	stop(&b);
 }
@@ -242,7 +243,7 @@ static void nonsense_is_a_miss_and_its_connection_is_never_used_again(void **sta
 		struct mc *bad = mc_new(b.path, 50);
 		uint64_t from_us = clock_now_us();
 		assert_false(mc_get(bad, STR("k"), a, &v));
-		assert_true(clock_now_us() - from_us < 400000);
+		assert_true(clock_now_us() - from_us < 2000000);
 		assert_false(mc_get(bad, STR("k"), a, &v));
 		assert_int_equal(b.accepted, 1);
 		mc_free(&bad);
@@ -256,7 +257,7 @@ static void one_dead_server_of_a_ring_does_not_close_the_others(void **state)
 	char servers[256];
 	struct str v;
 	snprintf(servers, sizeof servers, "/nonexistent/mc.sock,%s", socket_path);
-	struct mc *ring = mc_new(servers, 200);
+	struct mc *ring = mc_new(servers, 2000);
 	unsigned hits = 0;
 	for (int i = 0; i < 200; i++) {
 		struct str key = arena_printf(a, "t:ring:%d", i);
