@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Processes of one state directory. Each is remembered in $RUN/NAME.proc as "PID STARTTIME", so that a number used again by
-# somebody else's process is never mistaken for ours. Uses: RUN and LOGS (directories), as_user (array: how to become the user).
+# somebody else's process is never mistaken for ours. Uses: STATE, RUN and LOGS (directories), as_user (array: how to become the user).
 
 # Field 22 of /proc/PID/stat, in clock ticks since boot; the name in field 2 may hold anything, so cut behind it.
 process_started() { # PID
@@ -25,7 +25,7 @@ process_alive() { process_pid "$1" >/dev/null; }
 process_start() { # NAME COMMAND...
 	local name=$1 pid started
 	shift
-	(exec setsid "${as_user[@]}" "$@") </dev/null >>"$LOGS/$name.log" 2>&1 9>&- &
+	(cd "$STATE" && exec setsid "${as_user[@]}" "$@") </dev/null >>"$LOGS/$name.log" 2>&1 9>&- &
 	pid=$!
 	started=$(process_started "$pid") || started=0
 	printf '%s %s\n' "$pid" "$started" >"$RUN/$name.proc"
