@@ -12,10 +12,12 @@
 
 enum { STACK_BYTES = 256 * 1024, SANITIZED_STACK_BYTES = 4 * 1024 * 1024, SCRATCH_BYTES = 32 * 1024, KEEP = 4 };
 
+/* Who wants to leave counts as idle no more. The last one that waits stays, however long: when all others serve long streams, only it
+ * hears of the next request. */
 static bool may_leave(struct gate *g)
 {
 	pthread_mutex_lock(&g->workers_lock);
-	bool leave = g->threads > KEEP;
+	bool leave = g->threads > KEEP && g->idle > 0;
 	if (leave)
 		g->threads--;
 	pthread_mutex_unlock(&g->workers_lock);

@@ -579,6 +579,17 @@ def test_threads_without_work_leave_and_free_what_they_kept():
         assert g.ask("/echo").status == 200
 
 
+def test_the_last_thread_that_waits_stays_while_all_others_serve():
+    with gate("threads", 64, "thread-idle-ms", 300) as g:
+        busy = [g.connect() for _ in range(4)]
+        for p in busy:
+            p.send(request(f"/deaf?ms={int(4000 * SLOW)}"))
+        time.sleep(1.2)  # several times longer than a thread waits for work
+        begun = time.monotonic()
+        assert g.ask("/echo").status == 200 and time.monotonic() - begun < 1 * SLOW
+        assert all(p.answer().status == 200 for p in busy)
+
+
 def test_the_last_tenth_of_the_threads_answers_what_is_reserved_and_refuses_the_rest():
     with gate("threads", 20) as g:
         busy = [g.connect() for _ in range(18)]
