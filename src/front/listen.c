@@ -62,6 +62,8 @@ int listen_resume(struct gate *g)
 	uint32_t edge = takes_all(g) ? EPOLLET : 0;
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE | edge, .data.u64 = EVENT_LISTEN };
 	g->accept_paused = false;
+	/* It is still in there when a pause and a resume crossed, and then only adding it anew tells of those who wait already. */
+	epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, g->o.listen_fd, NULL);
 	return epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->o.listen_fd, &ev);
 }
 
