@@ -86,13 +86,15 @@ static int head_complete(struct exchange_run *run)
 	run->head_done = true;
 	x->head_us = run->last_us = run->tick_us = clock_now_us();
 	head_finish(&run->head, &head);
+	if (x->on_head && x->on_head(x->u, &head, run->err) < 0) /* told first: what is refused here has a status all the same */
+		return -1;
 	if (check_head(&head, run->err) < 0)
 		return -1;
 	if (run->head_r)
 		*run->head_r = head;
 	if (run->collect)
 		reserve_body(run, &head);
-	return x->on_head ? x->on_head(x->u, &head, run->err) : 0;
+	return 0;
 }
 
 size_t exchange_on_header(char *p, size_t size, size_t n, void *clientp)

@@ -230,6 +230,16 @@ def test_a_redirect_is_not_followed(headgate):
     assert answer.status == 502 and answer.json()["error"]["code"] == "upstream_error"
 
 
+def test_a_redirect_costs_nothing(headgate, provider):
+    provider.answer = http_answer("", status="301 Moved Permanently", extra="Location: https://elsewhere.example/\r\n")
+    for stream in (False, True):
+        answer = headgate.client.chat("own", stream=stream)
+        assert answer.status == 502
+        row = ledger_row(headgate, answer.request_id)
+        assert row["settled_by"] == "none" and row["input_tokens"] == 0
+        assert attempts_of(headgate, answer.request_id)[0]["status"] == 301
+
+
 def test_an_html_page_is_not_an_answer(headgate, provider):
     provider.answer = http_answer("<html>Welcome</html>", content_type="text/html")
     answer = headgate.client.chat("own")
