@@ -17,7 +17,7 @@
 
 #include <stdio.h>
 
-enum { ERROR_BODY_BYTES = 64 * 1024, TICK_MS = 500 };
+enum { ERROR_BODY_BYTES = 64 * 1024, CONTENT_TYPE_BYTES = 200, TICK_MS = 500 };
 
 struct attempt {
 	struct road *r;
@@ -237,6 +237,16 @@ static void tell_route(struct road *r)
 	s->header(s->u, "x-headgate-model", r->model->name);
 }
 
+/* The provider's own words go into our head only when they fit there: no control characters, no 60 KB. */
+static struct str content_type(const struct attempt *t)
+{
+	struct str s = t->content_type;
+	bool fits = s.n && s.n <= CONTENT_TYPE_BYTES;
+	for (size_t i = 0; fits && i < s.n; i++)
+		fits = s.p[i] >= ' ' && s.p[i] <= '~';
+	return fits ? s : STR("application/json");
+}
+
 static int whole_answer(struct attempt *t, struct err *err)
 {
 	struct road *r = t->r;
@@ -247,7 +257,7 @@ static int whole_answer(struct attempt *t, struct err *err)
 	tell_route(r);
 	settle(r, NULL);
 	settle_wait(r);
-	return c->sink->whole(c->sink->u, 200, t->content_type.n ? t->content_type : STR("application/json"), body, err);
+	return c->sink->whole(c->sink->u, 200, content_type(t), body, err);
 }
 
 /* The stream is over: with its terminal event it succeeded, without it it was cut, whatever the transport says (M7). */

@@ -240,6 +240,13 @@ def test_a_redirect_costs_nothing(headgate, provider):
         assert attempts_of(headgate, answer.request_id)[0]["status"] == 301
 
 
+@pytest.mark.parametrize("content_type", ["application/json; x=" + "y" * 65200, "application/json\rX-Injected: 1"])
+def test_a_providers_content_type_that_does_not_fit_our_head_is_replaced(headgate, provider, content_type):
+    provider.answer = http_answer(ANSWER, content_type=content_type)
+    answer = headgate.client.chat("own")
+    assert answer.status == 200 and answer.header("content-type") == "application/json" and not answer.header("x-injected")
+
+
 def test_an_html_page_is_not_an_answer(headgate, provider):
     provider.answer = http_answer("<html>Welcome</html>", content_type="text/html")
     answer = headgate.client.chat("own")
