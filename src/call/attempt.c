@@ -286,6 +286,14 @@ static int finish(struct attempt *t, struct err *err)
 	return t->r->wire.stream ? end_stream(t, err) : whole_answer(t, err);
 }
 
+/* An address or a key that cannot be used is the operator's mistake, not the caller's 400. */
+static int unusable_provider(struct err *err)
+{
+	const struct err why = *err;
+	err_set(err, ERR_UPSTREAM_UNAVAILABLE, "the provider cannot be used as it is configured");
+	return err_detail(err, "%s", why.msg);
+}
+
 int attempt_run(struct road *r, struct err *err)
 {
 	struct attempt *t = ARENA_NEW(r->call->a, struct attempt);
@@ -302,6 +310,6 @@ int attempt_run(struct road *r, struct err *err)
 	if (r->wire.stream)
 		r->answer = r->stream.answer;
 	if (rc < 0 && !(r->wire.stream && r->stream.terminal && err->code != ERR_CLIENT_GONE))
-		return -1;
+		return err->code == ERR_INVALID ? unusable_provider(err) : -1;
 	return finish(t, err);
 }
