@@ -144,14 +144,17 @@ static int on_watch(void *u, struct err *err)
 	return s->gone(s->u, err);
 }
 
-/* While a stream is silent: commit to 200 after a while, then comments, so that a caller who left is noticed where the web
+/* Whatever the provider does: has the caller left, or is the process going to end without us? Then the call ends now, and is accounted for.
+ * While a stream is silent: commit to 200 after a while, then comments, so that a caller who left is noticed where the web
  * server tells only on writes. */
 static int on_tick(void *u, struct err *err)
 {
 	struct attempt *t = u;
 	struct call *c = t->r->call;
 	uint64_t now = clock_now_us();
-	if (t->status >= 400 || (!c->out.began && now - t->begun_us < (uint64_t)c->limits->stream_commit_ms * 1000))
+	if (c->sink->gone(c->sink->u, err) < 0)
+		return -1;
+	if (!t->r->wire.stream || t->status >= 400 || (!c->out.began && now - t->begun_us < (uint64_t)c->limits->stream_commit_ms * 1000))
 		return 0;
 	bool fresh = !c->out.began;
 	if (begin_stream(t, err) < 0)
@@ -203,7 +206,7 @@ static int prepare(struct attempt *t, struct http_field *fields, struct err *err
 		.first_byte_ms = pick_ms(p->first_byte_ms, l->first_byte_ms), .idle_ms = pick_ms(p->idle_ms, l->idle_ms),
 		.total_ms = pick_ms(p->total_ms, l->total_ms), .deadline_us = c->deadline_us,
 		.body_bytes_max = r->wire.stream ? SIZE_MAX : (size_t)l->body_bytes,
-		.watch_fd = c->sink->watch_fd, .tick_ms = r->wire.stream ? TICK_MS : 0,
+		.watch_fd = c->sink->watch_fd, .tick_ms = TICK_MS,
 		.on_head = on_head, .on_body = on_body, .on_watch = on_watch, .on_tick = on_tick, .u = t,
 	};
 	if (r->wire.stream) {
