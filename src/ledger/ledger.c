@@ -390,19 +390,23 @@ struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
 	return l;
 }
 
-/* What is left when the time is up. */
+/* What is left when the time is up. Serving threads that were given up on may still bring entries, and commit them themselves. */
 static unsigned lose(struct ledger *l)
 {
 	const struct err err = { .code = ERR_DB_UNAVAILABLE, .msg = "stopped before it could be committed" };
 	unsigned lost = 0;
 	for (unsigned i = 0; i < l->nlanes; i++) {
 		struct lane *lane = &l->lanes[i];
+		pthread_mutex_lock(&lane->lock);
 		for (; lane->done < lane->n; lane->done++, lost++) {
 			log_whole("ledger entry lost", lane->records[lane->done], &err);
 			record_ends(l, lane->records[lane->done], TICKET_REFUSED);
 		}
-		lane->oldest_us = 0;
+		pthread_mutex_unlock(&lane->lock);
 	}
+	pthread_mutex_lock(&l->lock);
+	for (unsigned i = 0; i < l->nlanes; i++)
+		l->lanes[i].oldest_us = 0;
 	for (struct record *r; (r = l->head) != NULL; lost++) {
 		l->head = r->next;
 		log_whole("ledger entry lost", r, &err);
@@ -410,6 +414,7 @@ static unsigned lose(struct ledger *l)
 	}
 	l->tail = &l->head;
 	l->queued = 0;
+	pthread_mutex_unlock(&l->lock);
 	return lost;
 }
 
