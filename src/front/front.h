@@ -98,6 +98,8 @@ struct gate *gate_new(const struct gate_options *options, const struct front_app
  * The signals stay blocked. */
 int gate_run(struct gate *g);
 void gate_stop(struct gate *g); /* any thread: begin to drain */
+/* The time a drain that begins later may take. Threads: the main one, from `reload` or `tick`. */
+void gate_set_drain(struct gate *g, unsigned drain_ms);
 bool gate_draining(const struct gate *g);
 void gate_stats(const struct gate *g, struct gate_stats *out_r);
 void gate_free(struct gate **g);

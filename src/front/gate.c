@@ -116,6 +116,8 @@ void gate_stop(struct gate *g)
 	gate_wake(g);
 }
 
+void gate_set_drain(struct gate *g, unsigned drain_ms) { g->o.drain_ms = drain_ms; }
+
 bool gate_draining(const struct gate *g) { return g->draining; }
 
 void gate_stats(const struct gate *g, struct gate_stats *out_r)

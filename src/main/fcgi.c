@@ -43,6 +43,7 @@ static void reload(void *api)
 	if (config_load(p->config->path, &own, NULL, &err) == 0) {
 		config_free(&p->config);
 		p->config = own;
+		gate_set_drain(p->gate, (unsigned)own->drain_timeout_ms);
 	}
 	api_set_config(api, fresh);
 }

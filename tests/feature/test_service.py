@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -75,6 +76,22 @@ def test_f85_a_stream_under_way_survives_sigterm(own):
     rest = list(events)
     assert rest[-1] == "[DONE]"
     assert wait_for(lambda: own.sql("select count(*) n from headgate.requests where stream")[0]["n"] == 1)
+
+
+def test_a_call_that_outlasts_the_drain_is_accounted_all_the_same(own):
+    edit_config(own, 'timeout = "10s"', 'timeout = "1s"')
+    before = app_log(own).count("config.reloaded")
+    own.ctl("reload")
+    assert wait_for(lambda: app_log(own).count("config.reloaded") > before, 5)
+    callers = [threading.Thread(target=own.client.chat, args=("sim-chat?silent=1",), kwargs={"stream": stream}) for stream in (False, True)]
+    for caller in callers:
+        caller.start()
+    time.sleep(1)
+    os.kill(app_pid(own), signal.SIGTERM)
+    rows = wait_for(lambda: len(r := own.sql("select status, settled_by from headgate.requests")) == 2 and r, 15)
+    assert rows and all(r == {"status": 499, "settled_by": 3} for r in rows), rows
+    for caller in callers:
+        caller.join()
 
 
 def postgres_pid(stack):
