@@ -226,7 +226,7 @@ stage_fuzz() {
 
 stage_shellcheck() {
 	local scripts
-	mapfile -t scripts < <(git ls-files admin .ci bootstrap 2>/dev/null | while read -r f; do head -n 1 "$f" | grep -qE '^#!.*sh' && echo "$f"; done)
+	mapfile -t scripts < <(git ls-files admin .ci bootstrap tests 2>/dev/null | while read -r f; do head -n 1 "$f" 2>/dev/null | grep -aqE '^#!.*sh' && echo "$f"; done)
 	[ ${#scripts[@]} -gt 0 ] || mapfile -t scripts < <(grep -lE '^#!.*sh' admin/* .ci/* bootstrap)
 	shellcheck -x "${scripts[@]}"
 }

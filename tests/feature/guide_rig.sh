@@ -72,6 +72,7 @@ os.setuid(who.pw_uid)
 os.execvp(command.split()[0], command.split())
 PYTHON
 	echo $! >"/run/$1.pid"
+	until [ ${#socket[@]} = 0 ] || [ -S "${socket[0]}" ]; do sleep 0.1; done
 }
 
 stop_service() { # UNIT
@@ -104,6 +105,7 @@ make_install() { make -s -C "$build" install >/dev/null; }
 
 cd "$top"
 export OPENAI_API_KEY=sk-rig
+# shellcheck disable=SC2154 # assigned when the trap runs
 trap 'status=$?; [ $status = 0 ] || tail -n 20 /run/*.log /var/log/nginx/error.log /var/log/lighttpd/error.log /var/log/apache2/error.log 2>/dev/null; exit $status' EXIT
 # shellcheck source=/dev/null
 . "$script"

@@ -14,7 +14,7 @@ RIG = os.path.join(TOP, "tests", "feature", "guide_rig.sh")
 PROOF = r"""
 key=$(headgatectl key create --organization Acme --name proof --quiet)
 headgate-sim --port 8090 >/dev/null 2>&1 &
-sleep 0.3
+until (exec 3<>/dev/tcp/127.0.0.1/8090) 2>/dev/null; do sleep 0.1; done
 headgatectl provider add sim --base-url http://127.0.0.1:8090/v1 --allow-http --allow-private >/dev/null
 headgatectl model add 'sim-*' --target sim >/dev/null
 call() { curl -sS http://127.0.0.1/v1/chat/completions -H "Authorization: Bearer $key" -H 'Content-Type: application/json' -d "$1"; }
@@ -28,9 +28,10 @@ headgatectl status
 def commands(page, kind=""):
     with open(os.path.join(TOP, "docs", "guides", page), encoding="utf-8") as f:
         blocks = re.findall(r"^```sh ?(\w*)\n(.*?)^```$", f.read(), re.M | re.S)
+    if kind:
+        return [text for name, text in blocks if name == kind]
     # what builds is built already; it is only installed here
-    return ["make_install\n" if name == "build" else text for name, text in blocks if name in ("build", kind)] if not kind else \
-           [text for name, text in blocks if name == kind]
+    return ["make_install\n" if name == "build" else text for name, text in blocks if name in ("", "build")]
 
 
 def follow(tmp_path, *steps):
