@@ -25,7 +25,7 @@ AC_DEFUN([HG_HARDENING], [
       -fno-delete-null-pointer-checks -fno-strict-overflow -fno-strict-aliasing -ftrivial-auto-var-init=zero \
       -fzero-call-used-regs=used-gpr -fstrict-flex-arrays=3 -fexceptions])
     HG_TRY_FLAGS([HARDEN_LDFLAGS], [link], ["-pie" "-Wl,-z,relro" "-Wl,-z,now" "-Wl,-z,noexecstack" "-Wl,-z,nodlopen" \
-      "-Wl,-z,separate-code" "-Wl,--as-needed" "-Wl,--no-copy-dt-needed-entries"])])
+      "-Wl,-z,separate-code" "-Wl,-z,defs" "-Wl,--gc-sections" "-Wl,--as-needed" "-Wl,--no-copy-dt-needed-entries"])])
   AC_SUBST([HARDEN_CPPFLAGS]) AC_SUBST([HARDEN_CFLAGS]) AC_SUBST([HARDEN_LDFLAGS])])
 
 AC_DEFUN([HG_DEVELOPER_OPTIONS], [

@@ -93,14 +93,15 @@ make_accounts() {
 	write_env
 	[ -n "$HEADGATE_ADMIN_API_KEY" ] || make_organization
 	make_key HEADGATE_ADMIN_API_KEY "${ADMIN_API_KEY-}" --name admin --user "$HEADGATE_ADMIN_EMAIL" --scope admin
-	make_key HEADGATE_API_KEY "${USER_API_KEY-}" --name user --scope write
+	make_key HEADGATE_API_KEY "${USER_API_KEY-}" --name user --user "$QUICKSTART_PERSON" --scope write
 	write_env
 }
 
 make_organization() {
 	account organization create Quickstart </dev/null >>"$accounts_log"
 	account user create "$HEADGATE_ADMIN_EMAIL" --organization Quickstart --role owner --platform-admin --password-stdin <<<"$HEADGATE_ADMIN_PASSWORD" >>"$accounts_log"
-	accounts_note="organization Quickstart, administrator $HEADGATE_ADMIN_EMAIL, two keys"
+	account user create "$QUICKSTART_PERSON" --organization Quickstart --role member --password-stdin <<<"$(random_text 24)" >>"$accounts_log"
+	accounts_note="organization Quickstart, administrator $HEADGATE_ADMIN_EMAIL, user $QUICKSTART_PERSON, two keys"
 }
 
 account() { ctl "$@" 2>>"$accounts_log" || fail "headgatectl $1 $2 failed" "$accounts_log"; }
@@ -142,12 +143,20 @@ json_string() {
 }
 
 # Everything the quickstart registers, in the words of `headgatectl apply`. The keys pass through a pipe, never a file.
+# Does the URL's host stand for an address of this machine or a private network?
+is_private() { # URL
+	local host=${1#*://}
+	host=${host%%/*}
+	case $host in \[*) host=${host#\[} host=${host%%\]*} ;; *) host=${host%%:*} ;; esac
+	getent ahosts "$host" | grep -qE '^(127\.|10\.|192\.168\.|172\.(1[6-9]|2[0-9]|3[01])\.|169\.254\.|100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\.|::1 |f[cd]|fe[89ab])'
+}
+
 gateway_json() {
 	local provider='' model='' price=''
 	if [ -n "${OPENAI_API_KEY-}" ]; then
 		local url=${OPENAI_BASE_URL:-https://api.openai.com/v1} http=false private=false
-		case $url in http://*) http=true private=true ;; esac
-		[[ ! $url =~ ^https?://(localhost|127\.|10\.|192\.168\.|172\.(1[6-9]|2[0-9]|3[01])\.|169\.254\.|\[) ]] || private=true
+		case $url in http://*) http=true ;; esac
+		if is_private "$url"; then private=true; fi
 		provider=",{\"name\":\"openai\",\"kind\":\"openai\",\"base_url\":$(json_string "${url%/}"),\"api_keys\":[$(json_string "$OPENAI_API_KEY")],\"allow_http\":$http,\"allow_private\":$private}"
 		model=',{"name":"*","targets":[{"provider":"openai"}]}'
 	fi

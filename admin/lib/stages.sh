@@ -48,7 +48,7 @@ stage_packages() {
 	. admin/lib/stack.sh
 	have apt-get || { echo 'not Debian: taking what is installed'; return 0; }
 	local want=() missing
-	want=("${build_packages[@]}" libcmocka-dev clang clang-tidy valgrind cppcheck shellcheck mandoc curl ca-certificates
+	want=("${build_packages[@]}" libcmocka-dev clang clang-tidy libclang-rt-14-dev llvm valgrind cppcheck shellcheck mandoc curl ca-certificates
 		memcached lighttpd nginx apache2 apache2-bin libapache2-mod-fcgid spawn-fcgi python3 binutils)
 	have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
 	find_postgresql || want+=(postgresql)

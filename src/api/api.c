@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "call/call.h"
 #include "config/config.h"
+#include "dialect/dialect.h"
 #include "ledger/ledger.h"
 
 #include <pthread.h>
@@ -127,9 +128,10 @@ static int presented_key(const struct front_request *req, struct str *key_r, str
 	if (bearer.n && plain.n && !str_eq(bearer, plain))
 		return err_set(err, ERR_INVALID, "Authorization and x-api-key carry different keys: send one of them");
 	*key_r = bearer.n ? bearer : plain;
-	if (!key_r->n)
-		return err_set(err, ERR_UNAUTHENTICATED, "no API key was sent: set the header `Authorization: Bearer` with your key, or x-api-key");
-	return 0;
+	if (key_r->n)
+		return 0;
+	err_set(err, ERR_UNAUTHENTICATED, "no API key was sent: set the header `Authorization: Bearer` with your key, or x-api-key");
+	return err_detail(err, "Authorization header not forwarded? Apache needs CGIPassAuth On (mod_proxy_fcgi) or FcgidPassHeader Authorization");
 }
 
 static const char *scope_name(unsigned scope)
@@ -312,6 +314,8 @@ static struct api_req *begin(struct api *api, struct front_exchange *x)
 	q->req = front_req(x);
 	q->a = a;
 	q->auth_us = -1;
+	if (dialect_family_of_path(q->req->path) == FAMILY_ANTHROPIC)
+		front_request_id_header(x, "request-id");
 	q->remote_addr = address_of_caller(q->req, q->config->front_trusted_proxies);
 	q->client_request_id = safe_client_id(front_header(q->req, STR("x-request-id")));
 	return q;

@@ -170,6 +170,14 @@ static unsigned pick_ms(int64_t own, int64_t general)
 	return (unsigned)(own > 0 ? own : general);
 }
 
+/* Of a stream the first byte comes soon or never; of a whole answer it comes when the work is done, so that the total is its limit. */
+static unsigned first_byte_ms(const struct road *r)
+{
+	const struct provider *p = r->target->provider;
+	const struct call_limits *l = r->call->limits;
+	return r->wire.stream ? pick_ms(p->first_byte_ms, l->first_byte_ms) : pick_ms(p->total_ms, l->total_ms);
+}
+
 static unsigned make_headers(struct attempt *t, struct http_field *f)
 {
 	struct road *r = t->r;
@@ -203,7 +211,7 @@ static int prepare(struct attempt *t, struct http_field *fields, struct err *err
 	t->x = (struct http_exchange){
 		.pool = p->http, .method = "POST", .path = str_c(c->dialect->path), .body = body,
 		.headers = fields, .nheaders = make_headers(t, fields),
-		.first_byte_ms = pick_ms(p->first_byte_ms, l->first_byte_ms), .idle_ms = pick_ms(p->idle_ms, l->idle_ms),
+		.first_byte_ms = first_byte_ms(r), .idle_ms = pick_ms(p->idle_ms, l->idle_ms),
 		.total_ms = pick_ms(p->total_ms, l->total_ms), .deadline_us = c->deadline_us,
 		.body_bytes_max = r->wire.stream ? SIZE_MAX : (size_t)l->body_bytes,
 		.watch_fd = c->sink->watch_fd, .tick_ms = TICK_MS,

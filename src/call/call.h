@@ -163,7 +163,7 @@ int call_run(struct call *c, struct err *err);
 
 /* The models a caller may call, as the members of the dialect's list: for a wildcard, what the provider itself lists and the
  * wildcard matches (remembered for 60 s). `only` not empty: that one alone. Writes model objects, comma-separated, without brackets;
- * *count_r is their number. A provider that does not answer is left out. */
+ * *count_r is their number. A provider that does not answer is left out of a list; asked for one model, its error is told. */
 int call_models(const struct call_room *room, const struct caller *caller, struct str only, struct arena *a, struct buf *out, unsigned *count_r,
 		struct err *err);
 

@@ -23,6 +23,7 @@ struct listing {
 	struct arena *a;
 	struct buf *out;
 	unsigned count;
+	struct err failed; /* of a provider that could not be asked */
 };
 
 static bool is_wildcard(struct str name)
@@ -101,6 +102,7 @@ static void put_wildcard(struct listing *l, const struct model *m)
 		return;
 	if (provider_list(l, p, &doc, &err) < 0) {
 		LOG(LOG_LEVEL_WARN, "call.models_unlisted", LF_STR("provider", p->name), LF_ERR(&err));
+		l->failed = err;
 		return;
 	}
 	struct json_iter it = json_iter(json_get(json_root(&doc), STR("data")));
@@ -137,5 +139,9 @@ int call_models(const struct call_room *room, const struct caller *caller, struc
 	}
 	catalog_put(&l.snapshot);
 	*count_r = l.count;
+	if (only.n && !l.count && l.failed.code) { /* "there is none" would be a guess */
+		*err = l.failed;
+		return -1;
+	}
 	return 0;
 }

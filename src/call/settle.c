@@ -32,18 +32,32 @@ static int64_t output_received(const struct road *r)
 	return r->wire.stream ? dialect_stream_counted(&r->stream) : r->answer.output_estimate;
 }
 
+/* The provider's figures hold for an answer that is whole. Of a stream that was cut they hold only when they are not below what
+ * came through here: some providers tell usage in every chunk, and the last one seen is then too old. */
+static bool provider_told(const struct road *r)
+{
+	if (!r->answer.usage_present)
+		return false;
+	return !r->wire.stream || r->stream.terminal || r->answer.usage.output >= output_received(r);
+}
+
+static int64_t greater(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 /* Who tells what was used. A provider that answered with an error, or was never reached, bills nothing. */
 static enum ledger_settled judge(const struct road *r, struct ledger_usage *u)
 {
 	*u = (struct ledger_usage){ 0 };
 	if (!r->attempted || !r->sent || r->refused)
 		return LEDGER_NONE;
-	if (r->answer.usage_present) {
+	if (r->answer.usage_present)
 		*u = told_by_provider(&r->answer.usage);
+	if (provider_told(r))
 		return LEDGER_PROVIDER_USAGE;
-	}
-	u->input = r->wire.input_estimate;
-	u->output = output_received(r);
+	u->input = greater(u->input, r->wire.input_estimate);
+	u->output = greater(u->output, output_received(r));
 	bool received = r->attempt.complete || r->stream.deltas > 0 || u->output > 0;
 	return received ? LEDGER_COUNTED : LEDGER_ESTIMATED;
 }
@@ -90,11 +104,13 @@ static void warn_unpriced(const struct road *r)
 static void price(struct road *r, struct ledger_entry *e, struct ledger_line lines[5])
 {
 	struct err err;
-	e->cost_nusd = LEDGER_NO_PRICE;
-	if (r->attempted && r->priced != 1)
+	e->cost_nusd = e->settled_by == LEDGER_NONE ? 0 : LEDGER_NO_PRICE;
+	if (e->settled_by == LEDGER_NONE)
+		return; /* nothing was used: that costs nothing, price or no price */
+	if (r->priced != 1) {
 		warn_unpriced(r);
-	if (r->priced != 1)
 		return;
+	}
 	if (ledger_cost(&r->price, &e->usage, lines, &e->nlines, &e->cost_nusd, &err) < 0) {
 		LOG(LOG_LEVEL_ERROR, "call.unpriceable", LF_STR("model", r->upstream_model), LF_ERR(&err));
 		e->nlines = 0;

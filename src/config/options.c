@@ -156,7 +156,7 @@ static const struct config_option options[] = {
 	TEXT("front.public_url", front_public_url, "", LIVE, .check = check_url,
 	     HELP("The address callers use, for links; never taken from Host.")),
 
-	TIME("drain.timeout", drain_timeout_ms, "120s", 0, 24 * HOUR, LIVE,
+	TIME("drain.timeout", drain_timeout_ms, "120s", 0, 24 * HOUR,
 	     HELP("After SIGTERM, how long requests under way may take to finish.")),
 
 	TIME("auth.grace", auth_grace_ms, "0s", 0, 24 * HOUR,
@@ -164,7 +164,7 @@ static const struct config_option options[] = {
 	NUMBER("auth.cache_keys", auth_cache_keys, "100000", 100, 10000000,
 	       HELP("API keys a process remembers at most.")),
 
-	TIME("upstream.connect", upstream_connect_ms, "3s", 10, 10 * 60 * SECOND, LIVE,
+	TIME("upstream.connect", upstream_connect_ms, "3s", 10, 10 * 60 * SECOND,
 	     HELP("Time for name look-up, TCP and TLS together.")),
 	TIME("upstream.first_byte", upstream_first_byte_ms, "60s", 10, 24 * HOUR, LIVE,
 	     HELP("Time from the request sent to the first byte of the answer.")),
@@ -201,7 +201,7 @@ static const struct config_option options[] = {
 
 	LEVEL("log.level", log_level, "info", LIVE,
 	      HELP("off, error, warn, info or debug.")),
-	TEXT("log.file", log_file, "", LIVE, .check = check_absolute,
+	TEXT("log.file", log_file, "", .check = check_absolute,
 	     HELP("Empty: standard error. SIGUSR1 opens it anew.")),
 };
 /* clang-format on */

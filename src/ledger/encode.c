@@ -207,8 +207,10 @@ static void figures(struct buf *b, const struct ledger_entry *e)
 		number(b, e->price_version);
 		cost(b, e->cost_nusd);
 		lines(b, e->lines, e->nlines);
-	} else {
-		buf_c(b, ",,,,");
+	} else { /* nothing was used and so costs 0, or what was used has no price */
+		buf_c(b, ",,");
+		cost(b, e->cost_nusd);
+		lines(b, NULL, 0);
 	}
 }
 

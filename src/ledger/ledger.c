@@ -76,11 +76,11 @@ static void record_ends(struct ledger *l, struct record *r, enum ticket_end how)
 	record_free(&r);
 }
 
+/* The figures first: who is woken and asks for them finds its own entry counted. */
 static void lane_advance(struct lane *lane, unsigned n, enum ticket_end how, uint64_t took_us)
 {
 	struct ledger *l = lane->l;
-	for (unsigned i = 0; i < n; i++)
-		record_ends(l, lane->records[lane->done + i], how);
+	struct record **ended = lane->records + lane->done;
 	lane->done += n;
 	pthread_mutex_lock(&l->lock);
 	l->queued -= n;
@@ -93,6 +93,8 @@ static void lane_advance(struct lane *lane, unsigned n, enum ticket_end how, uin
 		l->stats.poisoned += n;
 	}
 	pthread_mutex_unlock(&l->lock);
+	for (unsigned i = 0; i < n; i++)
+		record_ends(l, ended[i], how);
 }
 
 /* --- a batch --- */

@@ -6,6 +6,10 @@
 set -eu
 if [ "${1-}" != --inside ]; then
 	[ "$(id -u)" = 0 ] || exit 77
+	for program in ip systemd-sysusers systemd-tmpfiles unshare; do
+		command -v "$program" >/dev/null || exit 77
+	done
+	unshare --mount --pid --net --ipc --fork true 2>/dev/null || exit 77
 	exec unshare --mount --pid --net --ipc --fork --kill-child --mount-proc "$0" --inside "$@"
 fi
 shift

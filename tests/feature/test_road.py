@@ -156,6 +156,31 @@ def test_a_cut_stream_ends_with_an_error_in_band_and_is_counted(headgate, fault)
     assert row["cost_nusd"] == row["input_tokens"] * 1000 + row["output_tokens"] * 2000
 
 
+@pytest.mark.parametrize("told, settled_by, output", [(1, "counted", 6), (50, "provider_usage", 50)])
+def test_usage_in_every_chunk_of_a_cut_stream_holds_only_when_it_is_not_below_what_came(headgate, provider, told, settled_by, output):
+    usage = json.dumps({"prompt_tokens": 9, "completion_tokens": told, "total_tokens": 9 + told})
+    provider.answer = http_stream(*[chunk(word, usage=usage) for word in ("One ", "two ", "three ", "four ", "five ", "six ")])
+    stream = headgate.client.stream("own")
+    in_band_error(list(stream.events()))
+    row = ledger_row(headgate, stream.request_id)
+    assert row["settled_by"] == settled_by and row["output_tokens"] >= output
+
+
+def test_what_was_refused_costs_nothing_and_is_not_unpriced(headgate):
+    before = headgate.client.get("/v1/usage").json()["total"]["unpriced_requests"]
+    answer = headgate.client.chat("no-such-model")
+    assert ledger_row(headgate, answer.request_id)["cost_nusd"] == 0
+    assert headgate.client.get("/v1/usage").json()["total"]["unpriced_requests"] == before
+
+
+def test_a_whole_answer_may_take_longer_than_a_first_token(headgate, provider):
+    headgate.ctl("provider", "add", "own", "--base-url", provider.url, "--allow-http", "--allow-private", "--first-byte-timeout", "1000")
+    provider.answer = lambda head, body: (time.sleep(2.5), http_answer(ANSWER))[1]
+    assert headgate.client.chat("own").status == 200
+    stream = headgate.client.stream("own")
+    assert stream.status == 504
+
+
 def test_an_error_event_of_the_provider_is_told_and_ends_the_stream(headgate, provider):
     provider.answer = http_stream(chunk("Hel"), b'data: {"error":{"message":"the model caught fire","type":"server_error","code":"fire"}}\n\n')
     events = list(headgate.client.stream("own").events())
@@ -208,7 +233,7 @@ def test_a_providers_401_is_our_502(headgate, provider):
     assert answer.header("x-should-retry") == "false"
     assert "sk-own-secret" not in answer.body.decode()
     row = ledger_row(headgate, answer.request_id)
-    assert (row["settled_by"], row["cost_nusd"] or 0) == ("none", 0)
+    assert (row["settled_by"], row["cost_nusd"]) == ("none", 0)
 
 
 def test_a_providers_refusal_keeps_status_and_code(headgate, provider):
@@ -298,6 +323,17 @@ def test_one_model_by_its_name_whatever_is_in_it(headgate, provider):
     assert headgate.client.get("/v1/models/no-such-model").status == 404
 
 
+def test_a_provider_that_cannot_be_asked_is_not_an_unknown_model(headgate, provider):
+    headgate.ctl("model", "add", "elsewhere-*", "--target", "own")
+    try:
+        provider.close()
+        answer = headgate.client.get("/v1/models/elsewhere-1")
+        assert answer.status in (502, 503), answer
+        assert "sim-chat" in [m["id"] for m in headgate.client.get("/v1/models").json()["data"]]
+    finally:
+        headgate.ctl("model", "remove", "elsewhere-*")
+
+
 def test_an_unknown_model_is_404_in_the_dialect(headgate):
     answer = headgate.client.chat("no-such-model")
     assert answer.status == 404
@@ -357,6 +393,18 @@ def test_keys_are_told_apart_from_no_keys(headgate):
             assert answer.header("www-authenticate") == "Bearer"
 
 
+def test_an_anthropic_path_answers_in_its_dialect(headgate):
+    answer = headgate.client.post("/v1/messages", {"model": "x"}, headers={"anthropic-version": "2023-06-01"})
+    assert answer.status == 404 and answer.json()["type"] == "error" and answer.header("request-id").startswith("req_")
+
+
+def test_f66_a_missing_key_hints_at_the_web_server_in_the_log(headgate):
+    answer = headgate.client.get("/v1/models", headers={"Authorization": None})
+    assert answer.status == 401
+    line = wait_for(lambda: [l for l in (headgate.log("web.log") + headgate.log("app.log")).splitlines() if answer.request_id in l])[0]
+    assert "Authorization header not forwarded" in line
+
+
 def test_every_answer_tells_its_id_its_stages_and_may_not_be_stored(headgate):
     answer = headgate.client.chat()
     assert re.fullmatch(r"req_[0-9a-f-]{36}", answer.request_id)
@@ -387,8 +435,8 @@ def test_usage_sums_what_the_ledger_has(headgate):
     answer = headgate.client.chat("sim-chat?tokens=9")
     ledger_row(headgate, answer.request_id)
     total = headgate.client.get("/v1/usage?group_by=model&time_zone=Asia/Kathmandu").json()
-    rows = headgate.sql("select count(*) n, sum(input_tokens) i, sum(output_tokens) o, sum(cost_nusd) c from headgate.requests where key_id = "
-                        "(select key_id from headgate.requests where id = :'id'::uuid)", id=answer.request_id.removeprefix("req_"))[0]
+    rows = headgate.sql("select count(*) n, sum(input_tokens) i, sum(output_tokens) o, sum(cost_nusd) c from headgate.requests where user_id = "
+                        "(select user_id from headgate.requests where id = :'id'::uuid)", id=answer.request_id.removeprefix("req_"))[0]
     assert total["total"]["requests"] == rows["n"]
     assert total["total"]["input_tokens"] == rows["i"] and total["total"]["output_tokens"] == rows["o"]
     assert total["total"]["cost_usd"] == f"{rows['c'] // 10**9}.{rows['c'] % 10**9:09d}"

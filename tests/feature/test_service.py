@@ -185,3 +185,31 @@ def test_the_last_use_of_a_key_is_told(own):
         rows = keys["data"] if isinstance(keys, dict) else keys
         return [k for k in rows if k.get("last_used_at")]
     assert wait_for(used, 40)
+
+
+def worker(stack):
+    with open(os.path.join(stack.run, "worker.proc"), encoding="ascii") as f:
+        return int(f.read().split()[0])
+
+
+def test_the_worker_makes_the_partitions_that_are_missing(own):
+    days = "select count(*) n from pg_class where relname ~ '^requests_2' and relkind = 'r'"
+    before = own.sql(days)[0]["n"]
+    assert before >= 9  # yesterday, today, and a week ahead
+    own.execute("do $$ declare t text; begin select max(relname) into t from pg_class where relname ~ '^requests_2' and relkind = 'r'; "
+                "execute 'drop table headgate.' || t; end $$")
+    assert own.sql(days)[0]["n"] == before - 1
+    os.kill(worker(own), signal.SIGTERM)
+    assert wait_for(lambda: not os.path.exists(f"/proc/{worker(own)}"), 5), "the worker does not end at SIGTERM"
+    own.start()
+    assert wait_for(lambda: own.sql(days)[0]["n"] == before, 10)
+
+
+def test_the_worker_reloads_and_refuses_a_bad_configuration(own):
+    os.kill(worker(own), signal.SIGHUP)
+    assert wait_for(lambda: "config.reloaded" in own.log("worker.log"))
+    with open(own.env["HEADGATE_CONFIG"], "a", encoding="utf-8") as f:
+        f.write("\nnonsense = 1;\n")
+    os.kill(worker(own), signal.SIGHUP)
+    assert wait_for(lambda: "config.reload_refused" in own.log("worker.log"))
+    assert os.path.exists(f"/proc/{worker(own)}")
