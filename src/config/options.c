@@ -156,7 +156,7 @@ static const struct config_option options[] = {
 	TEXT("front.public_url", front_public_url, "", LIVE, .check = check_url,
 	     HELP("The address callers use, for links; never taken from Host.")),
 
-	TIME("drain.timeout", drain_timeout_ms, "120s", 0, 24 * HOUR,
+	TIME("drain.timeout", drain_timeout_ms, "120s", 0, 24 * HOUR, LIVE,
 	     HELP("After SIGTERM, how long requests under way may take to finish.")),
 
 	TIME("auth.grace", auth_grace_ms, "0s", 0, 24 * HOUR,

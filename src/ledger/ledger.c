@@ -307,6 +307,15 @@ int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, stru
 	return -1;
 }
 
+void ledger_flush(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	bool waiting = !l->threads && l->queued > 0;
+	pthread_mutex_unlock(&l->lock);
+	if (waiting)
+		commit_here(l, 0, clock_now_us());
+}
+
 int ledger_admit(struct ledger *l, struct err *err)
 {
 	pthread_mutex_lock(&l->lock);

@@ -123,6 +123,10 @@ void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger
  * waited for again); -1 ERR_DB: PostgreSQL refused this row (it is in the log, whole). A ticket of 0 cannot be waited for. */
 int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err);
 
+/* Without committer threads an entry that could not be committed waits for the next one; a keeper calls this so that it does not
+ * wait for a caller. One try, on the calling thread; nothing to do otherwise. */
+void ledger_flush(struct ledger *l);
+
 struct ledger_stats { uint64_t committed, batches, retried, poisoned; unsigned queued; uint64_t last_commit_us, oldest_us; };
 void ledger_stats(struct ledger *l, struct ledger_stats *out_r);
 

@@ -147,7 +147,7 @@ int main(int argc, char **argv)
 	if (start_gate(p, listen_fd, for_api, &err) < 0)
 		start_failed(&err);
 	LOG(LOG_LEVEL_INFO, "started", LF_C("version", PACKAGE_VERSION), LF_C("config", p->config->path), LF_INT("threads", p->threads));
-	p->keeper = keeper_start(p->identity, p->catalog);
+	p->keeper = keeper_start(p->identity, p->catalog, p->ledger);
 	int late = gate_run(p->gate);
 	LOG(LOG_LEVEL_INFO, "stopped", LF_BOOL("drained", late == 0));
 	if (late) { /* threads still serve: what they use must not be taken from under them */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every half minute, and at the end: writes when keys were last used, closes connections that have gone cold. A failure is logged once per change of state.
+ * Every few seconds, and at the end: writes when keys were last used, closes connections that have gone cold, and tries again
+ * what a process without committers could not commit. A failure is logged once per change of state.
  */
 #include "config.h"
 #include "main/keeper.h"
@@ -8,16 +9,18 @@
 #include "base/log.h"
 #include "call/call.h"
 #include "identity/identity.h"
+#include "ledger/ledger.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { TURN_SECS = 30 };
+enum { TURN_SECS = 5 };
 
 struct keeper {
 	struct identity *identity;
 	struct catalog *catalog;
+	struct ledger *ledger;
 	pthread_t thread;
 	pthread_mutex_t lock; /* protects `stop` */
 	pthread_cond_t wake;
@@ -33,6 +36,7 @@ static void turn(struct keeper *k)
 		LOG(LOG_LEVEL_WARN, "keeper.failed", LF_C("task", "last use of keys"), LF_ERR(&err));
 	k->failing = failed;
 	catalog_trim(k->catalog);
+	ledger_flush(k->ledger);
 }
 
 static bool wait_turn(struct keeper *k)
@@ -58,13 +62,14 @@ static void *keeper_main(void *u)
 	return NULL;
 }
 
-struct keeper *keeper_start(struct identity *identity, struct catalog *catalog)
+struct keeper *keeper_start(struct identity *identity, struct catalog *catalog, struct ledger *ledger)
 {
 	struct keeper *k = calloc(1, sizeof *k);
 	pthread_condattr_t monotonic;
 	BUG_ON(!k);
 	k->identity = identity;
 	k->catalog = catalog;
+	k->ledger = ledger;
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -7,9 +7,10 @@
 struct catalog;
 struct identity;
 struct keeper;
+struct ledger;
 
 /* Start the thread. Returns NULL when none can be made: then nothing is written, and that is logged. */
-struct keeper *keeper_start(struct identity *identity, struct catalog *catalog);
+struct keeper *keeper_start(struct identity *identity, struct catalog *catalog, struct ledger *ledger);
 /* Write what is left, end the thread. Accepts NULL. */
 void keeper_stop(struct keeper **k);
 
