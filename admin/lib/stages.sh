@@ -228,7 +228,7 @@ stage_shellcheck() {
 	local scripts
 	mapfile -t scripts < <(git ls-files admin .ci bootstrap tests 2>/dev/null | while read -r f; do head -n 1 "$f" 2>/dev/null | grep -aqE '^#!.*sh' && echo "$f"; done)
 	[ ${#scripts[@]} -gt 0 ] || mapfile -t scripts < <(grep -lE '^#!.*sh' admin/* .ci/* bootstrap)
-	shellcheck -x "${scripts[@]}"
+	shellcheck -x -S warning "${scripts[@]}"
 }
 
 stage_cppcheck() {
