@@ -186,10 +186,12 @@ pytest_in() { # BUILD [PYTEST-ARGUMENT...]
 
 # The lanes share two cores, so waits are doubled; no test measures how fast something is, only that it comes in time.
 stage_feature() { HEADGATE_PATIENCE=2 pytest_in gcc; }
+# test_libfcgi.py shows what the packaged library does wrong, which a sanitizer ends before the test can see it.
 # Each web server starts the application in one of two ways; the sanitizers need see each way once. All four with --long.
 stage_feature_asan() {
 	[ "$long" = yes ] || export HEADGATE_WEBS='lighttpd apache-fcgid'
-	HEADGATE_PATIENCE=4 pytest_in asan --ignore=tests/feature/test_quickstart.py --ignore=tests/feature/test_sdk_node.py --ignore=tests/feature/test_guides.py
+	HEADGATE_PATIENCE=4 pytest_in asan --ignore=tests/feature/test_quickstart.py --ignore=tests/feature/test_sdk_node.py --ignore=tests/feature/test_guides.py \
+		--ignore=tests/feature/test_libfcgi.py
 }
 
 stage_feature_tsan() {

@@ -140,7 +140,7 @@ class Client:
 
     def raw(self, head, body=b""):
         """Send raw bytes, read the answer to the end of the connection or of the body."""
-        sock = self.send(head + "\nConnection: close", body, timeout=30)
+        sock = self.send(head + "\nConnection: close", body, timeout=90)
         try:
             stream = Stream(sock)
             return Answer(stream.status, stream.headers, stream.read())
