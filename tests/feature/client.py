@@ -39,7 +39,8 @@ def parse_events(text):
 
 
 class Stream:
-    """An answer that arrives piece by piece. Reads chunked bodies and bodies up to the end of the connection."""
+    """An answer that arrives piece by piece. Reads chunked bodies, bodies of a told length (a web server that has all of a short
+    stream at once tells it), and bodies up to the end of the connection."""
 
     def __init__(self, sock):
         self.socket = sock
@@ -50,19 +51,26 @@ class Stream:
             name, _, value = line.decode("latin-1").partition(":")
             self.headers.append((name.strip(), value.strip()))
         self.chunked = (self.header("transfer-encoding") or "").lower() == "chunked"
+        self.left = None if self.chunked else self.header("content-length")
         self.clean_end = None  # chunked: whether the last chunk came
 
     header = Answer.header
     request_id = Answer.request_id
 
+    def plain_pieces(self):
+        left = None if self.left is None else int(self.left)
+        while left is None or left > 0:
+            piece = self.file.read1(65536 if left is None else min(left, 65536))
+            if not piece:
+                return
+            left = None if left is None else left - len(piece)
+            yield piece
+
     def pieces(self):
+        if not self.chunked:
+            yield from self.plain_pieces()
+            return
         while True:
-            if not self.chunked:
-                piece = self.file.read1(65536)
-                if not piece:
-                    return
-                yield piece
-                continue
             size = self.file.readline()
             if not size:
                 self.clean_end = False
