@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 drop function headgate.ledger_make_partitions(integer);
 drop function headgate.ledger_make_partition(text, date);
 drop type headgate.request_in;

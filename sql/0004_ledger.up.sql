@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The ledger: a row per request, a row per attempt, usage in buckets of 15 minutes, prices.
 -- requests and attempts are partitioned by `day`, which comes out of the request's UUIDv7 and never out of now(), so the place
 -- of a row is known from its id and a replay meets the row it made before. No foreign keys to other rooms' tables: history
