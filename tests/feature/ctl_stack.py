@@ -145,7 +145,7 @@ def now_us():
 @pytest.fixture(scope="module")
 def cluster():
     if not os.path.exists(CTL):
-        pytest.skip(f"{CTL} is not built")
+        pytest.fail(f"{CTL} is not built: make builds it, HEADGATE_BUILDDIR tells where")
     made = Cluster()
     yield made
     made.end()

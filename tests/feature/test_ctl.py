@@ -210,7 +210,7 @@ def test_revoking_twice_is_fine_and_an_unknown_key_is_not(acme):
 @pytest.fixture
 def probes():
     if not os.path.exists(PROBE):
-        pytest.skip(f"{PROBE} is not built: make check builds it")
+        pytest.fail(f"{PROBE} is not built: make check TESTS= builds it")
     made = []
 
     def start(*arguments, **how):

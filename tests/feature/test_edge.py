@@ -38,7 +38,7 @@ def test_f63_events_arrive_as_they_are_made(gateway):
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["f60-fin", "f61-rst"])
-def test_a_caller_who_leaves_a_flowing_stream_ends_the_call_upstream(gateway, reset):
+def test_f60_f61_a_caller_who_leaves_a_flowing_stream_ends_the_call_upstream(gateway, reset):
     model = f"sim-chat?tokens=600&tokens_per_s=20&tag=leave-{gateway.web}-{reset}"
     stream = gateway.client.stream(model=model)
     events = stream.events()

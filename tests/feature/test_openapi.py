@@ -21,7 +21,7 @@ def documented():
 def built():
     tool = BUILD / "tests/tools/print_routes"
     if not tool.exists():
-        pytest.skip("tests/tools/print_routes is not built")
+        pytest.fail("tests/tools/print_routes is not built: make builds it, HEADGATE_BUILDDIR tells where")
     return set(subprocess.run([tool], check=True, capture_output=True, text=True).stdout.split("\n")) - {""}
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from stack import wait_for
+from stack import psql_program, wait_for
 
 
 def app_pid(stack):
@@ -213,3 +213,18 @@ def test_the_worker_reloads_and_refuses_a_bad_configuration(own):
     os.kill(worker(own), signal.SIGHUP)
     assert wait_for(lambda: "config.reload_refused" in own.log("worker.log"))
     assert os.path.exists(f"/proc/{worker(own)}")
+
+
+def test_an_answer_whose_row_cannot_be_committed_in_time_says_so_and_the_row_comes_later(own):
+    own.client.chat()
+    held = subprocess.Popen([psql_program(), "-Xq", "-d", own.env["HEADGATE_DATABASE_URL"]], stdin=subprocess.PIPE, text=True)
+    held.stdin.write("begin; lock table headgate.requests in access exclusive mode;\n")
+    held.stdin.flush()
+    assert wait_for(lambda: own.sql("select count(*) n from pg_locks where mode = 'AccessExclusiveLock' and granted "
+                                    "and relation = 'headgate.requests'::regclass")[0]["n"] == 1)
+    answer = own.client.chat()
+    assert answer.status == 200 and answer.header("x-headgate-degraded") == "ledger"
+    held.communicate("rollback;\n", timeout=10)
+    row = wait_for(lambda: own.sql("select output_tokens from headgate.requests where id = :'id'::uuid", id=answer.request_id.removeprefix("req_")), 10)
+    assert row and row[0]["output_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert own.client.chat().header("x-headgate-degraded") is None
