@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_BYTES = 16 * 1024, ALIGN = 16 };
+/* The first block is as large as a small call needs; a page of it that is never used is never there. */
+enum { FIRST_BYTES = 32 * 1024, BLOCK_BYTES = 64 * 1024, ALIGN = 16 };
 
 struct block {
 	struct block *next;
@@ -47,7 +48,7 @@ struct arena *arena_new(size_t cap_bytes)
 	struct arena *a = calloc(1, sizeof *a);
 	BUG_ON(!a);
 	a->cap = cap_bytes;
-	a->newest = block_new(BLOCK_BYTES - sizeof(struct block), NULL);
+	a->newest = block_new(FIRST_BYTES - sizeof(struct block), NULL);
 	return a;
 }
 
@@ -95,7 +96,7 @@ void *arena_alloc(struct arena *a, size_t n)
 	size_t need = round_up(n ? n : 1);
 	struct block *b = a->newest;
 	if (b->cap - b->used < need) {
-		size_t cap = BLOCK_BYTES * 4 - sizeof(struct block);
+		size_t cap = BLOCK_BYTES - sizeof(struct block);
 		b = a->newest = block_new(need > cap ? need : cap, b);
 	}
 	void *p = b->bytes + b->used;

@@ -82,9 +82,15 @@ void buf_c(struct buf *b, const char *c)
 	buf_str(b, str_c(c));
 }
 
+/* Most of what JSON is made of goes this way, so that the usual case is short. */
 void buf_char(struct buf *b, char c)
 {
-	buf_add(b, &c, 1);
+	if (b->overflow || b->cap - b->n < 2 || b->n >= b->max) {
+		buf_add(b, &c, 1);
+		return;
+	}
+	b->p[b->n++] = c;
+	b->p[b->n] = '\0';
 }
 
 void buf_u64(struct buf *b, uint64_t v)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * JSON log lines. A line is built in a buffer of the thread and written with one write(2), so lines of several threads
+ * JSON log lines. A line is built in a buffer of its own and written with one write(2), so lines of several threads
  * and processes do not mix. A line that cannot be written is lost, not waited for.
  */
 #include "config.h"
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 64 * 1024 };
+enum { LINE_MAX_BYTES = 64 * 1024, LINE_BYTES = 1536 /* what a request's line is long, and a little more */ };
 
 static struct {
 	const char *program;
@@ -116,6 +116,7 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 {
 	struct buf line;
 	buf_init(&line, NULL, LINE_MAX_BYTES);
+	buf_reserve(&line, LINE_BYTES);
 	put_line(&line, level, event, fields, n);
 	if (line.overflow) { /* too long to write whole: say at least that it happened */
 		const struct log_field cut = LF_BOOL("fields_too_long", true);

@@ -9,7 +9,7 @@
 #include "base/arena.h"
 #include "base/hash.h"
 
-enum { TARGET_BYTES = 16 * 1024, SEEN_SLOTS = 512 };
+enum { TARGET_BYTES = 16 * 1024, SEEN_PLACES_MIN = 16 };
 
 struct str front_header(const struct front_request *req, struct str name)
 {
@@ -169,7 +169,8 @@ struct parse {
 	struct front_header *headers;
 	bool *length_known_r;
 	struct str target;
-	struct str seen[SEEN_SLOTS]; /* names of variables */
+	struct str *seen; /* names of variables: seen_mask + 1 places, at least twice as many as there are pairs */
+	size_t seen_mask;
 };
 
 static int take_variable(struct parse *p, struct str name, struct str value, struct err *err)
@@ -202,11 +203,11 @@ static int take_variable(struct parse *p, struct str name, struct str value, str
 	}
 }
 
-/* Open addressing; at most 256 names go into 512 places. */
+/* Open addressing. */
 static bool seen_before(struct parse *p, struct str name)
 {
-	size_t at = hash_str(name) % SEEN_SLOTS;
-	for (; p->seen[at].p; at = (at + 1) % SEEN_SLOTS)
+	size_t at = hash_str(name) & p->seen_mask;
+	for (; p->seen[at].p; at = (at + 1) & p->seen_mask)
 		if (str_eq(p->seen[at], name))
 			return true;
 	p->seen[at] = name;
@@ -297,15 +298,28 @@ static int take_pair(struct parse *p, struct str name, struct str value, struct 
 	return take_variable(p, name, value, err);
 }
 
+/* Tables as large as this head needs: zeroing them for the largest one would be a tenth of a small call. */
+static void make_room(struct parse *p, struct str params)
+{
+	struct str name, value;
+	size_t pairs = 0, places = SEEN_PLACES_MIN;
+	while (record_pair(&params, &name, &value) > 0)
+		pairs++;
+	while (places < 2 * pairs)
+		places *= 2;
+	p->seen = arena_array(p->a, places, sizeof *p->seen);
+	p->seen_mask = places - 1;
+	p->headers = arena_array(p->a, pairs + 1, sizeof *p->headers); /* and one for settle_content */
+}
+
 /* All pairs are looked at even when one is bad, so that a refusal knows method and path. The first error is kept. */
 int request_parse(struct front_request *req, struct arena *a, struct str params, bool *length_known_r, struct err *err)
 {
-	struct parse *p = ARENA_NEW(a, struct parse);
+	struct parse parse = { .req = req, .a = a, .length_known_r = length_known_r }, *p = &parse;
 	struct str name, value;
 	struct err first = { 0 }, more;
 	int rc;
-	*p = (struct parse){ .req = req, .a = a, .length_known_r = length_known_r };
-	p->headers = arena_array(a, RECORD_PARAMS_COUNT + 1, sizeof *p->headers);
+	make_room(p, params);
 	req->headers = p->headers;
 	req->path = STR("/");
 	while ((rc = record_pair(&params, &name, &value)) > 0)
