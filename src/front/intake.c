@@ -239,6 +239,5 @@ void intake_run(struct worker *w, struct conn *c)
 
 void intake_leave(struct gate *g, struct conn *c)
 {
-	while (!slots_park(g, c, deadline(g, c, clock_now_us())))
-		; /* it was readable before it was parked: the set tells again */
+	slots_leave(g, c, deadline(g, c, clock_now_us()));
 }

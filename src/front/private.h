@@ -124,6 +124,8 @@ void slots_close(struct gate *g, struct conn *c);
 bool slots_claim(struct gate *g, uint64_t event_data, struct conn **c_r); /* false: stale, or its owner will look again */
 /* Arm and give up ownership. Returns false when an event came meanwhile: the caller still owns it and reads on. */
 bool slots_park(struct gate *g, struct conn *c, uint64_t deadline_us);
+/* The same for a connection that was never armed: whichever thread is idle takes it over as soon as it can be read. */
+void slots_leave(struct gate *g, struct conn *c, uint64_t deadline_us);
 void slots_sweep(struct gate *g, uint64_t now_us); /* main thread */
 bool slots_quiet(struct gate *g); /* no connection is left */
 #define EVENT_LISTEN UINT64_MAX

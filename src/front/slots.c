@@ -108,14 +108,20 @@ static bool arm(struct gate *g, struct conn *c, uint32_t events)
 	return epoll_ctl(g->epoll_fd, op, c->fd, &ev) == 0;
 }
 
+/* One more for the main thread to watch. */
+static void publish(struct gate *g)
+{
+	g->parked++;
+	if (g->dozing && atomic_exchange(&g->dozing, false))
+		gate_wake(g);
+}
+
 /* OWNED -> PARKED, or take note of the event that came while arming. */
 static bool release(struct gate *g, struct conn *c)
 {
 	uint64_t generation = generation_of(c->state);
 	uint64_t seen = state_make(generation, SLOT_OWNED);
-	g->parked++;
-	if (g->dozing && atomic_exchange(&g->dozing, false))
-		gate_wake(g);
+	publish(g);
 	if (atomic_compare_exchange_strong(&c->state, &seen, state_make(generation, SLOT_PARKED)))
 		return true;
 	g->parked--;
@@ -131,6 +137,26 @@ bool slots_park(struct gate *g, struct conn *c, uint64_t deadline_us)
 		return true;
 	}
 	return release(g, c);
+}
+
+/* Published before it is armed: until it is in the set no event can come for it, so whoever is woken at once finds it parked. The other
+ * way round that thread comes too early, turns back, and the owner has to arm again, for as long as they keep pace. */
+void slots_leave(struct gate *g, struct conn *c, uint64_t deadline_us)
+{
+	const uint64_t generation = generation_of(c->state);
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.u64 = generation << 32 | c->index };
+	uint64_t seen = state_make(generation, SLOT_PARKED);
+	const int fd = c->fd;
+	BUG_ON(c->registered);
+	c->registered = true;
+	c->deadline_us = deadline_us;
+	publish(g);
+	c->state = seen;
+	/* It may be another's from here on. */
+	if (epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 || !atomic_compare_exchange_strong(&c->state, &seen, state_make(generation, SLOT_OWNED)))
+		return;
+	g->parked--;
+	slots_close(g, c); /* the kernel has no memory for one more watch */
 }
 
 /* Too late with a body: a serving thread has to answer 408. A socket that can be written wakes one at once. */
