@@ -120,6 +120,7 @@ static int relay(struct attempt *t, struct str piece, struct err *err)
 {
 	struct err unsaid;
 	int rc = sse_feed(t->sse, piece, relay_event, t, err);
+	ledger_flight_progress(t->r->flight, t->r->stream.deltas, dialect_stream_counted(&t->r->stream)); /* before the caller has it */
 	if (rc == 0)
 		return say_ready(t, err);
 	say_ready(t, &unsaid); /* the first error is the one to tell */
@@ -135,6 +136,13 @@ static int on_body(void *u, struct str piece, struct err *err)
 		piece = str_sub(piece, 0, ERROR_BODY_BYTES - t->body.n);
 	buf_str(&t->body, piece);
 	return t->body.overflow ? err_set(err, ERR_UPSTREAM, "the provider's answer is longer than %zu bytes", t->body.max) : 0;
+}
+
+/* The connection stands; the next thing is the request's first byte. */
+static void on_ready(void *u)
+{
+	struct attempt *t = u;
+	ledger_flight_sent(t->r->flight);
 }
 
 static int on_watch(void *u, struct err *err)
@@ -215,7 +223,7 @@ static int prepare(struct attempt *t, struct http_field *fields, struct err *err
 		.total_ms = pick_ms(p->total_ms, l->total_ms), .deadline_us = c->deadline_us,
 		.body_bytes_max = r->wire.stream ? SIZE_MAX : (size_t)l->body_bytes,
 		.watch_fd = c->sink->watch_fd, .tick_ms = TICK_MS,
-		.on_head = on_head, .on_body = on_body, .on_watch = on_watch, .on_tick = on_tick, .u = t,
+		.on_ready = on_ready, .on_head = on_head, .on_body = on_body, .on_watch = on_watch, .on_tick = on_tick, .u = t,
 	};
 	if (r->wire.stream) {
 		t->sse = sse_new(c->a, (size_t)l->event_bytes);
@@ -313,8 +321,10 @@ int attempt_run(struct road *r, struct err *err)
 	t->retry_after_ms = -1;
 	if (prepare(t, fields, err) < 0)
 		return -1;
-	r->attempted = true;
 	r->attempt.started_us = clock_wall_us();
+	if (settle_register(r, err) < 0)
+		return -1;
+	r->attempted = true;
 	t->begun_us = t->said_us = clock_now_us();
 	int rc = http_run(&t->x, r->call->a, err);
 	record(t, rc == 0);

@@ -73,9 +73,10 @@ static int choose_route(struct road *r, struct err *err)
 
 static int travel(struct road *r, struct err *err)
 {
-	if (decode(r, err) < 0 || ledger_admit(r->call->room->ledger, err) < 0 || choose_route(r, err) < 0)
+	if (decode(r, err) < 0 || ledger_admit(r->call->room->ledger, err) < 0)
 		return -1;
-	return attempt_run(r, err);
+	r->admitted = true;
+	return choose_route(r, err) < 0 ? -1 : attempt_run(r, err);
 }
 
 int call_run(struct call *c, struct err *err)

@@ -19,6 +19,8 @@ struct road {
 	int priced; /* 1 when `price` is set */
 
 	struct ledger_attempt attempt;
+	bool admitted;	/* the ledger has room for the row, and knows */
+	struct ledger_flight *flight; /* the attempt's place in the in-flight file */
 	bool attempted; /* the attempt's row is to be written */
 	bool sent;	/* the provider may have begun to work */
 	bool refused;	/* the provider answered with an error: it bills nothing */
@@ -33,6 +35,9 @@ struct road {
 /* One attempt at the chosen target, answer included. */
 int attempt_run(struct road *r, struct err *err);
 
+/* The attempt stands in the in-flight file, before anything leaves for the provider: a process that dies from here on leaves what is
+ * needed to account for it. ERR_BUSY, ERR_IO: do not go. */
+int settle_register(struct road *r, struct err *err);
 /* Price what was used and hand the entry to the ledger; `err` is what the caller will be told, NULL when all is well. Once
  * per call, also when it ended before any attempt. */
 void settle(struct road *r, const struct err *err);

@@ -153,7 +153,7 @@ static void fill_entry(struct road *r, struct ledger_entry *e, const struct err 
 		.read_us = c->read_us, .auth_us = c->auth_us, .decode_us = r->decode_us, .route_us = r->route_us,
 		.upstream_us = r->attempted ? r->attempt.duration_us : -1, .settle_us = -1,
 		.counted_deltas = -1, .estimated_input = -1, .estimated_output = -1,
-		.route_json = route_json(r),
+		.admitted = r->admitted,
 	};
 	if (r->model)
 		e->model_matched = r->model->name;
@@ -172,12 +172,25 @@ static void keep_counts(const struct road *r, struct ledger_entry *e)
 	e->estimated_output = r->wire.stream ? r->stream.answer.output_estimate : r->answer.output_estimate;
 }
 
+int settle_register(struct road *r, struct err *err)
+{
+	struct ledger_entry e;
+	fill_entry(r, &e, NULL);
+	fill_attempt(r, &e, NULL);
+	e.estimated_input = r->wire.input_estimate;
+	e.attempts = &r->attempt;
+	e.nattempts = 1;
+	return ledger_flight_begin(r->call->room->ledger, &e, r->priced == 1 ? &r->price : NULL, &r->flight, err);
+}
+
 void settle(struct road *r, const struct err *err)
 {
 	struct call *c = r->call;
 	struct ledger_entry e;
 	struct ledger_line lines[5];
 	fill_entry(r, &e, err);
+	e.route_json = route_json(r);
+	e.flight = r->flight;
 	e.settled_by = judge(r, &e.usage);
 	keep_counts(r, &e);
 	price(r, &e, lines);

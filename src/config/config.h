@@ -63,6 +63,7 @@ struct config {
 	int64_t ledger_batch;	   /* entries per transaction at most, 256 */
 	int64_t ledger_wait_ms;	   /* how long an answer waits for its commit, 5000 */
 	int64_t ledger_partition_days; /* made ahead, 8 */
+	int64_t ledger_spool_bytes; /* per process at most, 256 MiB */
 	/* log */
 	int64_t log_level; /* enum log_level */
 	char *log_file;	   /* empty: standard error */

@@ -198,6 +198,9 @@ static const struct config_option options[] = {
 	     HELP("How long the end of an answer waits for its entry to be written.")),
 	NUMBER("ledger.partition_days", ledger_partition_days, "8", 2, 365,
 	       HELP("Days for which partitions are made ahead.")),
+	BYTES("ledger.spool", ledger_spool_bytes, "256MiB", 1 * MIB, 1024 * GIB,
+	      HELP("What one process may write to the spool in paths.state while PostgreSQL takes nothing; without room for one more entry of 64 KiB, "
+		   "new calls are answered 503.")),
 
 	LEVEL("log.level", log_level, "info", LIVE,
 	      HELP("off, error, warn, info or debug.")),

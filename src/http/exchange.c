@@ -44,6 +44,8 @@ int exchange_on_ready(void *clientp, char *peer_ip, char *local_ip, int peer_por
 	(void)local_ip;
 	(void)peer_port;
 	(void)local_port;
+	if (run->x->on_ready)
+		run->x->on_ready(run->x->u);
 	run->x->sent = true;
 	run->x->connect_us = clock_now_us();
 	return CURL_PREREQFUNC_OK;

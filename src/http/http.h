@@ -58,6 +58,7 @@ struct http_exchange {
 	int watch_fd;
 	unsigned tick_ms; /* on_tick is called at least this often while nothing else happens; 0: never */
 	/* Each returns 0 to go on, -1 with err to end the exchange: the connection upstream is closed at once. */
+	void (*on_ready)(void *u); /* a connection stands, and the request's first byte follows; may be NULL */
 	int (*on_head)(void *u, const struct http_head *head, struct err *err);
 	int (*on_body)(void *u, struct str piece, struct err *err);
 	int (*on_watch)(void *u, struct err *err);

@@ -7,6 +7,7 @@
 #include "ledger/record.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -253,24 +254,54 @@ static void attempt(struct buf *b, const struct ledger_entry *e, unsigned i)
 	end(b);
 }
 
+struct record *record_of(struct uuid id, struct str request, struct str attempts)
+{
+	struct record *r = malloc(sizeof *r + request.n + attempts.n);
+	BUG_ON(!r);
+	*r = (struct record){ .queued_us = clock_now_us(), .id = id, .request = { r->text, request.n }, .attempts = { r->text + request.n, attempts.n } };
+	memcpy(r->text, request.p, request.n);
+	if (attempts.n)
+		memcpy(r->text + request.n, attempts.p, attempts.n);
+	return r;
+}
+
+/* Returns where the attempts begin. */
+static size_t encode(struct buf *b, const struct ledger_entry *e)
+{
+	request(b, e);
+	size_t request_n = b->n;
+	for (unsigned i = 0; i < e->nattempts && i < RECORD_ATTEMPTS_MAX; i++) {
+		if (i)
+			buf_char(b, ',');
+		attempt(b, e, i);
+	}
+	return request_n;
+}
+
 struct record *record_new(const struct ledger_entry *e)
 {
 	struct buf b;
 	buf_init(&b, NULL, SIZE_MAX / 2);
 	buf_reserve(&b, 2048); /* an ordinary entry has 1,000 */
-	request(&b, e);
-	size_t request_n = b.n;
-	for (unsigned i = 0; i < e->nattempts && i < RECORD_ATTEMPTS_MAX; i++) {
-		if (i)
-			buf_char(&b, ',');
-		attempt(&b, e, i);
+	size_t request_n = encode(&b, e);
+	if (b.n > RECORD_BYTES_MAX) {
+		struct ledger_entry without = *e;
+		without.route_json = STR_NONE;
+		buf_clear(&b);
+		request_n = encode(&b, &without);
 	}
-	struct record *r = malloc(sizeof *r + b.n);
-	BUG_ON(!r);
-	*r = (struct record){ .queued_us = clock_now_us(), .id = e->id, .request = { r->text, request_n }, .attempts = { r->text + request_n, b.n - request_n } };
-	memcpy(r->text, b.p, b.n);
+	struct record *r = record_of(e->id, str_pn(b.p, request_n), str_pn(b.p + request_n, b.n - request_n));
+	r->flight = e->flight;
+	r->admitted = e->admitted;
 	buf_release(&b);
 	return r;
+}
+
+void record_log(const char *event, const struct record *r, const struct err *err)
+{
+	char id[ID_TEXT];
+	id_text("req", r->id, id);
+	LOG(LOG_LEVEL_ERROR, event, LF_C("request_id", id), LF_STR("request", r->request), LF_STR("attempts", r->attempts), LF_ERR(err));
 }
 
 void record_free(struct record **r)

@@ -2,8 +2,8 @@
  * The queue and its committers: group commit without a timer. Each committer takes whatever has queued while the last commit ran,
  * up to `batch`, and writes it in one transaction. With no committers the caller of ledger_wait does the same on its own thread.
  *
- * An entry's way: ledger_submit -> queue -> a lane's batch -> committed | refused (a bad row, logged whole) | lost (only at
- * ledger_stop, logged whole). record_ends is the one place where it ends.
+ * An entry's way: ledger_submit -> queue -> a lane's batch -> committed | spooled (PostgreSQL does not take it) | refused (a bad row, logged
+ * whole) | lost (only at ledger_stop, when the disk does not take it either, logged whole). record_ends is the one place where it ends.
  * Locks: ledger.lock protects the queue, the counters and each lane's oldest_us; lane.lock (only without threads) is taken before it.
  */
 #include "config.h"
@@ -12,8 +12,11 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "ledger/inflight.h"
 #include "ledger/price.h"
 #include "ledger/record.h"
+#include "ledger/room.h"
+#include "ledger/spool.h"
 #include "ledger/ticket.h"
 #include "store/store.h"
 
@@ -26,8 +29,12 @@ enum {
 	BATCH_BYTES = 8 * 1024 * 1024, /* of text in one transaction, about */
 	BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 1000, /* so that the first commit is at most a second after PostgreSQL (P-80) */
 	STACK_BYTES = 256 * 1024,
+	SPOOL_AFTER_US = 1000000, /* in the queue, PostgreSQL failing: then an entry is spooled */
+	SLOTS_BESIDE = 64,	  /* places of the in-flight file beyond two a thread: ended calls wait there for their commit */
 	GATHER_FROM = 3, GATHER_US = 1500, /* measured: a sixth more calls a second at 48 callers, and a lower p99 */
 };
+#define SPOOL_BYTES UINT64_C(268435456)
+#define SPOOL_CHUNK UINT64_C(4194304)
 #define PARTITIONS_EVERY_US UINT64_C(3600000000)
 #define PARTITIONS_AGAIN_US UINT64_C(60000000) /* after a failure; the default partition takes rows meanwhile */
 
@@ -47,6 +54,8 @@ struct ledger {
 	struct ledger_options o;
 	struct ledger_prices *prices;
 	struct tickets *tickets;
+	struct inflight *inflight; /* NULL without a state directory, as the spool */
+	struct spool *spool;
 	pthread_mutex_t lock;
 	pthread_cond_t work; /* something queued, or stopping: for idle committers */
 	pthread_cond_t stop; /* stopping: for those that wait to try again */
@@ -54,7 +63,8 @@ struct ledger {
 	unsigned queued;     /* in the queue and in the lanes */
 	unsigned idle;	     /* committers that wait for work */
 	atomic_uint threads; /* committers that run; 0: callers commit */
-	bool stopping;
+	_Atomic bool stopping;
+	_Atomic bool spool_failing; /* told once */
 	uint64_t stop_us;    /* when stopping: until then */
 	_Atomic uint64_t partitions_us; /* when to look at them next */
 	struct ledger_stats stats;
@@ -64,15 +74,13 @@ struct ledger {
 
 /* --- the end of an entry --- */
 
-static void log_whole(const char *event, const struct record *r, const struct err *err)
-{
-	char id[ID_TEXT];
-	id_text("req", r->id, id);
-	LOG(LOG_LEVEL_ERROR, event, LF_C("request_id", id), LF_STR("request", r->request), LF_STR("attempts", r->attempts), LF_ERR(err));
-}
-
+/* Its place in the in-flight file goes only now: it is committed, safe in the spool, or in the log. */
 static void record_ends(struct ledger *l, struct record *r, enum ticket_end how)
 {
+	if (r->flight)
+		inflight_end(l->inflight, r->flight);
+	if (r->admitted && l->spool)
+		spool_credit_back(l->spool);
 	ticket_end(l->tickets, r->ticket, how);
 	record_free(&r);
 }
@@ -90,6 +98,8 @@ static void lane_advance(struct lane *lane, unsigned n, enum ticket_end how, uin
 		l->stats.committed += n;
 		l->stats.batches++;
 		l->stats.last_commit_us = took_us;
+	} else if (how == TICKET_SPOOLED) {
+		l->stats.spooled += n;
 	} else {
 		l->stats.poisoned += n;
 	}
@@ -129,20 +139,42 @@ static int lane_write(struct lane *lane, unsigned n, struct err *err)
 	if (!committer_row_is_bad(err))
 		return -1;
 	if (n == 1) {
-		log_whole("ledger entry refused", records[0], err);
+		record_log("ledger entry refused", records[0], err);
 		lane_advance(lane, 1, TICKET_REFUSED, 0);
 		return 0;
 	}
 	return lane_write(lane, n / 2, err) != 0 ? -1 : lane_write(lane, n - n / 2, err);
 }
 
-/* Write what is in hand; what could not be written stays in hand. */
+/* What waits too long for PostgreSQL goes to the disk, and who waits for it gets an answer. Not what was refused for its row. */
+static bool lane_spool(struct lane *lane)
+{
+	struct ledger *l = lane->l;
+	struct err err = { 0 };
+	unsigned n = lane->n - lane->done;
+	if (!l->spool || !n || (!l->stopping && clock_now_us() < lane->records[lane->done]->queued_us + SPOOL_AFTER_US))
+		return false;
+	bool failing_before = l->spool_failing;
+	l->spool_failing = spool_append(l->spool, lane->records + lane->done, n, &err) < 0;
+	if (l->spool_failing) {
+		if (!failing_before)
+			LOG(LOG_LEVEL_ERROR, "ledger spool cannot be written, entries stay in memory and no new call is admitted", LF_INT("entries", n), LF_ERR(&err));
+		return false;
+	}
+	LOG(LOG_LEVEL_WARN, "ledger entries spooled", LF_INT("entries", n), LF_C("remedy", "headgatectl ledger status; they are written when PostgreSQL answers"));
+	lane_advance(lane, n, TICKET_SPOOLED, 0);
+	return true;
+}
+
+/* Write what is in hand; what could neither be written nor spooled stays in hand. */
 static int lane_try(struct lane *lane, struct err *err)
 {
 	if (lane_write(lane, lane->n - lane->done, err) == 0) {
 		lane->failures = 0;
 		return 0;
 	}
+	if (lane_spool(lane))
+		return 0;
 	if (lane->failures++ == 0) /* the first of a row of failures; the state of the queue tells the rest */
 		LOG(LOG_LEVEL_WARN, "ledger commit failed, will retry", LF_INT("entries", lane->n - lane->done), LF_ERR(err));
 	pthread_mutex_lock(&lane->l->lock);
@@ -288,6 +320,8 @@ static enum ticket_end commit_here(struct ledger *l, uint64_t ticket, uint64_t u
 void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger_ticket *ticket_r)
 {
 	struct record *r = record_new(e);
+	if (r->flight)
+		inflight_settled(r->flight, e);
 	pthread_mutex_lock(&l->lock);
 	r->ticket = ticket_r ? ticket_take(l->tickets) : 0;
 	if (ticket_r)
@@ -312,7 +346,7 @@ int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, stru
 		return 0;
 	if (end == TICKET_REFUSED)
 		return err_set(err, ERR_DB, "the ledger refused this entry");
-	err_set(err, ERR_DB_UNAVAILABLE, "the ledger entry is not committed yet");
+	err_set(err, ERR_DB_UNAVAILABLE, end == TICKET_SPOOLED ? "the ledger entry is in the spool" : "the ledger entry is not committed yet");
 	if (err)
 		err->retry_after_ms = 2000;
 	return -1;
@@ -327,7 +361,7 @@ void ledger_flush(struct ledger *l)
 		commit_here(l, 0, clock_now_us());
 }
 
-int ledger_admit(struct ledger *l, struct err *err)
+static int queue_has_room(struct ledger *l, struct err *err)
 {
 	pthread_mutex_lock(&l->lock);
 	bool full = l->queued > l->o.queue / 4 * 3;
@@ -335,6 +369,30 @@ int ledger_admit(struct ledger *l, struct err *err)
 	if (!full)
 		return 0;
 	err_set(err, ERR_BUSY, "too many calls wait to be accounted for");
+	if (err)
+		err->retry_after_ms = 2000;
+	return -1;
+}
+
+int ledger_admit(struct ledger *l, struct err *err)
+{
+	if (queue_has_room(l, err) < 0)
+		return -1;
+	return l->spool ? spool_credit(l->spool, err) : 0;
+}
+
+int ledger_has_room(struct ledger *l, struct err *err)
+{
+	if (queue_has_room(l, err) < 0)
+		return -1;
+	return !l->spool || spool_has_room(l->spool) ? 0 : err_set(err, ERR_BUSY, "the spool has no room for one more entry");
+}
+
+int ledger_flight_begin(struct ledger *l, const struct ledger_entry *e, const struct ledger_price *price, struct ledger_flight **out_r, struct err *err)
+{
+	*out_r = NULL;
+	if (!l->inflight || inflight_begin(l->inflight, e, price, out_r, err) == 0)
+		return 0;
 	if (err)
 		err->retry_after_ms = 2000;
 	return -1;
@@ -352,6 +410,29 @@ void ledger_stats(struct ledger *l, struct ledger_stats *out_r)
 	pthread_mutex_unlock(&l->lock);
 	uint64_t now_us = clock_now_us();
 	out_r->oldest_us = oldest_us < now_us ? now_us - oldest_us : 0;
+	out_r->in_flight = inflight_used(l->inflight);
+	if (!l->spool)
+		return;
+	struct spool_stats s;
+	spool_stats(l->spool, &s);
+	out_r->spool_bytes = s.bytes;
+	out_r->spool_credits = s.credits;
+	out_r->spool_records = s.records;
+	out_r->spool_failing = s.failing;
+}
+
+const struct ledger_options *ledger_options_of(const struct ledger *l)
+{
+	return &l->o;
+}
+
+/* PostgreSQL answers again: what this process spooled is for adopting, by itself first of all. */
+void ledger_let_spool_go(struct ledger *l)
+{
+	if (!l->spool)
+		return;
+	spool_let_go(l->spool);
+	l->spool_failing = false;
 }
 
 struct ledger_prices *ledger_prices(struct ledger *l)
@@ -402,6 +483,11 @@ struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
 	pthread_cond_init(&l->work, &attr);
 	pthread_cond_init(&l->stop, &attr);
 	pthread_condattr_destroy(&attr);
+	if (l->o.state_dir) {
+		uint64_t rows = (uint64_t)SPOOL_ROW_MAX * (l->o.threads ? l->o.threads : 1);
+		l->inflight = inflight_new(l->o.state_dir, 2 * l->o.threads + SLOTS_BESIDE);
+		l->spool = spool_new(l->o.state_dir, l->o.spool_bytes ? l->o.spool_bytes : SPOOL_BYTES, rows < SPOOL_CHUNK ? rows : SPOOL_CHUNK);
+	}
 	l->tickets = tickets_new(options->committers ? 2 * l->o.queue : 256);
 	l->prices = ledger_prices_new(l->o.pool, l->o.epoch);
 	unsigned shard = (unsigned)rand_below(SHARDS);
@@ -412,7 +498,18 @@ struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
 	return l;
 }
 
-/* What is left when the time is up. Serving threads that were given up on may still bring entries, and commit them themselves. */
+/* A batch of the queue, to the disk. False when nothing is left or the disk does not take it. */
+static bool spool_queue(struct lane *lane)
+{
+	if (lane->done < lane->n)
+		return false;
+	pthread_mutex_lock(&lane->l->lock);
+	lane_take(lane);
+	pthread_mutex_unlock(&lane->l->lock);
+	return lane_spool(lane);
+}
+
+/* What is left when the time is up goes to the spool; only what that does not take is lost. Serving threads that were given up on may still bring entries, and commit them themselves. */
 static unsigned lose(struct ledger *l)
 {
 	const struct err err = { .code = ERR_DB_UNAVAILABLE, .msg = "stopped before it could be committed" };
@@ -420,8 +517,11 @@ static unsigned lose(struct ledger *l)
 	for (unsigned i = 0; i < l->nlanes; i++) {
 		struct lane *lane = &l->lanes[i];
 		pthread_mutex_lock(&lane->lock);
+		lane_spool(lane);
+		while (spool_queue(lane))
+			;
 		for (; lane->done < lane->n; lane->done++, lost++) {
-			log_whole("ledger entry lost", lane->records[lane->done], &err);
+			record_log("ledger entry lost", lane->records[lane->done], &err);
 			record_ends(l, lane->records[lane->done], TICKET_REFUSED);
 		}
 		pthread_mutex_unlock(&lane->lock);
@@ -431,7 +531,7 @@ static unsigned lose(struct ledger *l)
 		l->lanes[i].oldest_us = 0;
 	for (struct record *r; (r = l->head) != NULL; lost++) {
 		l->head = r->next;
-		log_whole("ledger entry lost", r, &err);
+		record_log("ledger entry lost", r, &err);
 		record_ends(l, r, TICKET_REFUSED);
 	}
 	l->tail = &l->head;
@@ -467,6 +567,8 @@ void ledger_free(struct ledger **lp)
 		free(l->lanes[i].records);
 		pthread_mutex_destroy(&l->lanes[i].lock);
 	}
+	inflight_free(&l->inflight);
+	spool_free(&l->spool);
 	ledger_prices_free(&l->prices);
 	tickets_free(&l->tickets);
 	pthread_cond_destroy(&l->work);

@@ -46,6 +46,11 @@ struct ledger_options {
 	unsigned committers; /* threads; 0: the caller of ledger_submit commits itself (one serving thread, headgatectl) */
 	unsigned queue, batch;
 	unsigned partition_days;
+	/* Where attempts under way and entries that PostgreSQL cannot take stand (in-flight file, spool). NULL: nowhere, and a process that dies
+	 * takes what it had with it. Outlives the ledger. */
+	const char *state_dir;
+	unsigned threads;	/* that serve: the size of the in-flight file follows */
+	uint64_t spool_bytes;	/* of this process's spool file at most; 0: 256 MiB */
 };
 struct ledger *ledger_new(const struct ledger_options *options, struct err *err);
 /* Commit what waits, for at most wait_ms, and stop the threads. Returns the number of entries lost (logged each). */
@@ -109,26 +114,68 @@ struct ledger_entry {
 	const struct ledger_attempt *attempts;
 	unsigned nattempts;
 	struct str route_json; /* the routes considered and why, JSON; may be empty */
+	bool admitted; /* ledger_admit let it in: its credit goes back when it ends */
+	struct ledger_flight *flight; /* of its attempt; passes over to the ledger with ledger_submit; NULL: none */
 };
 
-/* May a new billable call begin? ERR_BUSY (503, retry-after) when the queue is above three quarters, so that an admitted call
- * can always be queued. */
+/* May a new billable call begin? ERR_BUSY (503, retry-after) when the queue is above three quarters, or the spool has no room for one more
+ * row, so that an admitted call can always be settled. 0: a credit is taken; say so in the entry (`admitted`). */
 int ledger_admit(struct ledger *l, struct err *err);
+/* The same question, taking nothing: for health. */
+int ledger_has_room(struct ledger *l, struct err *err);
+
+/* Before the first byte leaves for a provider, the attempt stands in the in-flight file (map, promise 1). `e` has what is known by then, its first
+ * attempt and the estimated input among it; `price` NULL: none. *out_r is NULL without a state directory. -1: ERR_BUSY, ERR_IO: do not
+ * call the provider. No system call but the first time. */
+struct ledger_flight;
+int ledger_flight_begin(struct ledger *l, const struct ledger_entry *e, const struct ledger_price *price, struct ledger_flight **out_r, struct err *err);
+void ledger_flight_sent(struct ledger_flight *f); /* the next byte may reach the provider */
+void ledger_flight_progress(struct ledger_flight *f, int64_t deltas, int64_t output_tokens); /* what came so far */
 
 /* Queue an entry: everything is copied. ticket_r (may be NULL) is waited for with ledger_wait. Never loses. Never
  * blocks, but without committers: then it tries once to commit. */
 struct ledger_ticket { uint64_t n; };
 void ledger_submit(struct ledger *l, const struct ledger_entry *e, struct ledger_ticket *ticket_r);
 /* Wait until the entry is committed. 0 committed; -1 ERR_DB_UNAVAILABLE: still queued after wait_ms (it stays queued, and may be
- * waited for again); -1 ERR_DB: PostgreSQL refused this row (it is in the log, whole). A ticket of 0 cannot be waited for. */
+ * waited for again), or in the spool already; -1 ERR_DB: PostgreSQL refused this row (it is in the log, whole). A ticket of 0 cannot be waited for. */
 int ledger_wait(struct ledger *l, struct ledger_ticket t, unsigned wait_ms, struct err *err);
 
 /* Without committer threads an entry that could not be committed waits for the next one; a keeper calls this so that it does not
  * wait for a caller. One try, on the calling thread; nothing to do otherwise. */
 void ledger_flush(struct ledger *l);
 
-struct ledger_stats { uint64_t committed, batches, retried, poisoned; unsigned queued; uint64_t last_commit_us, oldest_us; };
+struct ledger_stats {
+	uint64_t committed, batches, retried, poisoned, spooled;
+	unsigned queued, in_flight; /* in_flight: places taken in the in-flight file */
+	uint64_t last_commit_us, oldest_us;
+	uint64_t spool_bytes, spool_credits;
+	unsigned spool_records;
+	bool spool_failing;
+};
 void ledger_stats(struct ledger *l, struct ledger_stats *out_r);
+
+/* Take up what dead processes of this host left in the state directory, and this process's own spool once PostgreSQL answers: attempts that
+ * were under way are settled by what is known of them, spooled entries are written. By the statement of every entry, so that twice counts once; a file
+ * goes when all of it is committed. Blocks. Any number of processes at once; one thread of a process. */
+struct ledger_adopted { unsigned files, settled, estimated, unsent, spooled, damaged, refused; };
+int ledger_adopt(struct ledger *l, struct ledger_adopted *out_r, struct err *err);
+
+/* What stands in a state directory, for looking at. */
+struct ledger_file {
+	struct str name;
+	bool spool, alive; /* else an in-flight file; alive: its process lives */
+	int pid;
+	unsigned entries, damaged;
+	uint64_t bytes;
+	int64_t oldest_us; /* wall; 0: none */
+};
+int ledger_files(const char *state_dir, struct arena *a, struct ledger_file **out_r, unsigned *n_r, struct err *err);
+
+/* Do requests, attempts and sums agree, to the token and the nano-dollar? Buckets from from_us to to_us (0: all there are); at most `max`
+ * disagreements are told, each a sentence. Blocks: it reads everything. */
+struct ledger_disagreement { struct str what; };
+struct ledger_verified { int64_t requests, attempts, buckets; struct ledger_disagreement *wrong; unsigned nwrong; };
+int ledger_verify(struct pg_pool *pool, int64_t from_us, int64_t to_us, unsigned max, struct arena *a, struct ledger_verified *out_r, struct err *err);
 
 /* Make the partitions from yesterday to `days` ahead (SECURITY DEFINER function); the committer, worker and migrations call it. */
 int ledger_make_partitions(struct pg_pool *pool, unsigned days, struct err *err);

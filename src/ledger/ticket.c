@@ -4,7 +4,7 @@
  *
  *      FREE --ticket_take--> QUEUED --ticket_wait--> WATCHED
  *                               \------ticket_end------/----> DONE --ticket_take--> QUEUED of the next generation
- *                                                      \----> REFUSED (remembered until the word is taken again)
+ *                                                      \----> REFUSED, SPOOLED (remembered until the word is taken again)
  */
 #include "config.h"
 #include "ledger/ticket.h"
@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { FREE = 0, QUEUED, WATCHED, DONE, REFUSED, STATE_BITS = 4, STATE_MASK = 15 };
+enum { FREE = 0, QUEUED, WATCHED, DONE, REFUSED, SPOOLED, STATE_BITS = 4, STATE_MASK = 15 };
 
 struct tickets {
 	uint64_t next; /* under the caller's lock */
@@ -84,9 +84,16 @@ void ticket_end(struct tickets *t, uint64_t ticket, enum ticket_end how)
 	if (!ticket)
 		return;
 	_Atomic uint32_t *word = word_of(t, ticket);
-	uint32_t old = atomic_exchange(word, word_value(t, ticket, how == TICKET_REFUSED ? REFUSED : DONE));
+	uint32_t old = atomic_exchange(word, word_value(t, ticket, how == TICKET_REFUSED ? REFUSED : how == TICKET_SPOOLED ? SPOOLED : DONE));
 	if ((old & STATE_MASK) == WATCHED)
 		futex_wake(word);
+}
+
+static enum ticket_end ended_how(const struct tickets *t, uint64_t ticket, uint32_t now)
+{
+	if (now == word_value(t, ticket, SPOOLED))
+		return TICKET_SPOOLED;
+	return now == word_value(t, ticket, REFUSED) ? TICKET_REFUSED : TICKET_DONE;
 }
 
 enum ticket_end ticket_wait(struct tickets *t, uint64_t ticket, uint64_t until_us)
@@ -98,7 +105,7 @@ enum ticket_end ticket_wait(struct tickets *t, uint64_t ticket, uint64_t until_u
 	for (;;) {
 		uint32_t now = queued;
 		if (!atomic_compare_exchange_strong(word, &now, watched) && now != watched)
-			return now == word_value(t, ticket, REFUSED) ? TICKET_REFUSED : TICKET_DONE;
+			return ended_how(t, ticket, now);
 		uint64_t now_us = clock_now_us();
 		if (now_us >= until_us)
 			return TICKET_WAITING;

@@ -7,7 +7,7 @@
 
 #include "base/str.h"
 
-enum ticket_end { TICKET_WAITING = 0, TICKET_DONE, TICKET_REFUSED };
+enum ticket_end { TICKET_WAITING = 0, TICKET_DONE, TICKET_REFUSED, TICKET_SPOOLED };
 struct tickets;
 
 struct tickets *tickets_new(unsigned outstanding); /* room for at least so many at once */

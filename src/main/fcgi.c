@@ -79,7 +79,8 @@ static int start_rooms(struct program *p, struct err *err)
 				      .header_bytes = (size_t)c->upstream_header_bytes };
 	struct ledger_options lo = { .pool = p->parts.pool, .epoch = p->parts.epoch, .committers = p->threads == 1 ? 0 : (unsigned)c->ledger_committers,
 				     .queue = (unsigned)c->ledger_queue, .batch = (unsigned)c->ledger_batch,
-				     .partition_days = (unsigned)c->ledger_partition_days };
+				     .partition_days = (unsigned)c->ledger_partition_days, .state_dir = c->state_dir, .threads = p->threads,
+				     .spool_bytes = (uint64_t)c->ledger_spool_bytes };
 	epoch_set_threads(p->parts.epoch, p->threads);
 	p->identity = identity_new(&io, err);
 	p->catalog = p->identity ? catalog_new(&co, err) : NULL;

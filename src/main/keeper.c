@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every few seconds, and at the end: writes when keys were last used, closes connections that have gone cold, and tries again
- * what a process without committers could not commit. A failure is logged once per change of state.
+ * Every few seconds, and at the end: writes when keys were last used, closes connections that have gone cold, tries again what a process
+ * without committers could not commit, and takes up what dead processes of the host left. A failure is logged once per change of state.
  */
 #include "config.h"
 #include "main/keeper.h"
@@ -24,8 +24,20 @@ struct keeper {
 	pthread_t thread;
 	pthread_mutex_t lock; /* protects `stop` */
 	pthread_cond_t wake;
-	bool stop, failing;
+	bool stop, failing, adoption_failing;
 };
+
+/* Also what a process that died here left, so that it works without a worker. While PostgreSQL is away the commits tell. */
+static void adopt(struct keeper *k)
+{
+	struct ledger_adopted adopted;
+	struct err err;
+	err_clear(&err);
+	bool failed = ledger_adopt(k->ledger, &adopted, &err) < 0 && err.code != ERR_DB_UNAVAILABLE;
+	if (failed && !k->adoption_failing)
+		LOG(LOG_LEVEL_ERROR, "keeper.failed", LF_C("task", "adoption of what dead processes left"), LF_ERR(&err));
+	k->adoption_failing = failed;
+}
 
 static void turn(struct keeper *k)
 {
@@ -37,6 +49,7 @@ static void turn(struct keeper *k)
 	k->failing = failed;
 	catalog_trim(k->catalog);
 	ledger_flush(k->ledger);
+	adopt(k);
 }
 
 static bool wait_turn(struct keeper *k)

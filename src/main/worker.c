@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "config/config.h"
+#include "ledger/ledger.h"
 #include "main/start.h"
 #include "task/task.h"
 
@@ -30,12 +31,17 @@ int main(int argc, char **argv)
 	config = start_config(&o, "headgate-worker");
 	if (parts_start(&parts, config, SEGMENT_WORKER, 2, &err) < 0)
 		start_failed(&err);
-	struct task_parts tp = { .pool = parts.pool, .segment = parts.segment, .partition_days = (unsigned)config->ledger_partition_days, .reload = reload };
+	struct ledger_options lo = { .pool = parts.pool, .partition_days = (unsigned)config->ledger_partition_days, .state_dir = config->state_dir };
+	struct ledger *ledger = ledger_new(&lo, &err);
+	if (!ledger)
+		start_failed(&err);
+	struct task_parts tp = { .pool = parts.pool, .segment = parts.segment, .ledger = ledger, .partition_days = (unsigned)config->ledger_partition_days, .reload = reload };
 	LOG(LOG_LEVEL_INFO, "started", LF_C("version", PACKAGE_VERSION), LF_C("config", config->path));
 	int rc = task_run(&tp, &err);
 	if (rc < 0)
 		start_failed(&err);
 	LOG(LOG_LEVEL_INFO, "stopped");
+	ledger_free(&ledger);
 	parts_stop(&parts);
 	config_free(&config);
 	return 0;

@@ -34,11 +34,12 @@ static void look_at_ledger(const struct ops_parts *p, struct ops_health *h)
 {
 	struct ledger_stats stats;
 	struct err err;
-	h->ledger = ledger_admit(p->ledger, &err) == 0;
+	h->ledger = ledger_has_room(p->ledger, &err) == 0;
 	if (!h->ledger)
 		snprintf(h->ledger_error, sizeof h->ledger_error, "%s", err.msg);
 	ledger_stats(p->ledger, &stats);
 	h->ledger_queued = stats.queued;
+	h->ledger_spooled = stats.spool_records;
 }
 
 void ops_health_look(const struct ops_parts *p, struct arena *a, struct ops_health *h)
@@ -74,7 +75,7 @@ void ops_health_print(const struct ops_health *h, struct buf *out)
 	struct json_w w;
 	jw_init(&w, out);
 	jw_object(&w);
-	jw_m_c(&w, "status", h->draining ? "draining" : !h->ready ? "unavailable" : h->memcached ? "ok" : "degraded");
+	jw_m_c(&w, "status", h->draining ? "draining" : !h->ready ? "unavailable" : h->memcached && !h->ledger_spooled ? "ok" : "degraded");
 	jw_key(&w, "dependencies");
 	jw_object(&w);
 	put_dependency(&w, "postgresql", h->postgresql, h->postgresql_error);
@@ -85,7 +86,9 @@ void ops_health_print(const struct ops_health *h, struct buf *out)
 	jw_m_i64(&w, "needed", h->schema_needed);
 	jw_object_end(&w);
 	put_dependency(&w, "ledger", h->ledger, h->ledger_error);
+	jw_m_c(&w, "accounting", h->ledger_spooled ? "degraded" : "ok");
 	jw_m_i64(&w, "queued", h->ledger_queued);
+	jw_m_i64(&w, "spooled", h->ledger_spooled);
 	jw_object_end(&w);
 	put_dependency(&w, "memcached", h->memcached, NULL);
 	jw_object_end(&w);

@@ -28,6 +28,7 @@ struct ops_health {
 	unsigned schema_version, schema_needed;
 	int64_t epoch_age_ms; /* -1: never verified */
 	unsigned ledger_queued;
+	unsigned ledger_spooled; /* entries of this process in its spool: accounting is degraded, calls go on */
 	char postgresql_error[256], schema_error[256], ledger_error[256];
 };
 

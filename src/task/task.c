@@ -50,10 +50,10 @@ static int adopt(struct worker *w, struct err *err)
 {
 	static struct segment_process found[SLOTS];
 	struct segment_gauges g = { .threads = 1, .busy = 0 };
-	(void)err;
+	struct ledger_adopted adopted;
 	segment_processes(w->parts->segment, found, SLOTS);
 	segment_put(w->parts->segment, &g);
-	return 0;
+	return ledger_adopt(w->parts->ledger, &adopted, err);
 }
 
 static struct task {

@@ -7,12 +7,14 @@
 
 #include "base/err.h"
 
+struct ledger;
 struct pg_pool;
 struct segment;
 
 struct task_parts {
 	struct pg_pool *pool;
 	struct segment *segment;
+	struct ledger *ledger; /* for adopting what dead processes left */
 	unsigned partition_days;
 	void (*reload)(void *u); /* SIGHUP or a new generation in the segment */
 	void *u;
