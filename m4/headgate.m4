@@ -33,6 +33,8 @@ AC_DEFUN([HG_DEVELOPER_OPTIONS], [
   AC_ARG_ENABLE([sanitizers], [AS_HELP_STRING([--enable-sanitizers=LIST], [address,undefined or thread])], [], [enable_sanitizers=no])
   AC_ARG_ENABLE([fuzzing], [AS_HELP_STRING([--enable-fuzzing], [build the libFuzzer targets (clang)])], [], [enable_fuzzing=no])
   AC_ARG_ENABLE([coverage], [AS_HELP_STRING([--enable-coverage], [instrument for gcov])], [], [enable_coverage=no])
+  AC_ARG_ENABLE([kill-points], [AS_HELP_STRING([--enable-kill-points], [for tests only: places where a test may end the process])], [], [enable_kill_points=no])
+  AS_IF([test "x$enable_kill_points" = xyes], [AC_DEFINE([HG_KILL_POINTS], [1], [a test build: it can be told to end itself])])
   WARN_CFLAGS= DEV_CFLAGS= DEV_LDFLAGS=
   HG_TRY_FLAGS([WARN_CFLAGS], [compile], [-Wall -Wextra -Wformat=2 -Wformat-overflow=2 -Wconversion -Wsign-conversion \
     -Wimplicit-fallthrough -Wtrampolines -Wbidi-chars=any -Wnull-dereference -Wshadow -Wstrict-prototypes -Wmissing-prototypes \

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/kp.h"
 #include "base/log.h"
 #include "call/call.h"
 #include "config/config.h"
@@ -151,6 +152,7 @@ static int authenticate(struct api_req *q, struct err *err)
 	if (rc < 0)
 		return -1;
 	q->authenticated = true;
+	KP("api.after_auth");
 	if ((q->caller.scopes & q->route->scope) == 0)
 		return err_set(err, ERR_FORBIDDEN, "this key has not the scope `%s`, which %s %s needs", scope_name(q->route->scope), q->route->method,
 			       q->route->path);

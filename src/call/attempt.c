@@ -14,6 +14,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/kp.h"
 
 #include <stdio.h>
 
@@ -64,6 +65,7 @@ static int on_head(void *u, const struct http_head *head, struct err *err)
 {
 	struct attempt *t = u;
 	struct call *c = t->r->call;
+	KP("call.first_byte");
 	t->status = head->status;
 	t->retry_after_ms = head->retry_after_ms;
 	t->content_type = head->content_type;
@@ -112,6 +114,7 @@ static int say_ready(struct attempt *t, struct err *err)
 	if (!t->ready.n)
 		return 0;
 	int rc = begin_stream(t, err) < 0 ? -1 : say(t, buf_view(&t->ready), err);
+	KP("call.mid_stream");
 	buf_clear(&t->ready);
 	return rc;
 }
@@ -276,6 +279,7 @@ static int whole_answer(struct attempt *t, struct err *err)
 	tell_route(r);
 	settle(r, NULL);
 	settle_wait(r);
+	KP("call.before_last_byte");
 	return c->sink->whole(c->sink->u, 200, content_type(t), body, err);
 }
 
@@ -289,6 +293,7 @@ static int end_stream(struct attempt *t, struct err *err)
 		return -1;
 	settle(r, NULL);
 	settle_wait(r);
+	KP("call.before_terminal_event");
 	return say(t, buf_view(&t->held), err);
 }
 
@@ -326,6 +331,7 @@ int attempt_run(struct road *r, struct err *err)
 		return -1;
 	r->attempted = true;
 	t->begun_us = t->said_us = clock_now_us();
+	KP("call.before_send");
 	int rc = http_run(&t->x, r->call->a, err);
 	record(t, rc == 0);
 	if (r->wire.stream)

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/kp.h"
 #include "base/log.h"
 #include "identity/identity.h"
 
@@ -188,6 +189,7 @@ void settle(struct road *r, const struct err *err)
 	struct call *c = r->call;
 	struct ledger_entry e;
 	struct ledger_line lines[5];
+	KP("call.before_settle");
 	fill_entry(r, &e, err);
 	e.route_json = route_json(r);
 	e.flight = r->flight;
@@ -200,6 +202,7 @@ void settle(struct road *r, const struct err *err)
 		e.nattempts = 1;
 	}
 	ledger_submit(c->room->ledger, &e, &r->ticket);
+	KP("call.after_settle");
 	r->settled = true;
 	c->out.status = e.status;
 	c->out.input_tokens = e.usage.input;

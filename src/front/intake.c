@@ -9,6 +9,7 @@
 #include "front/private.h"
 
 #include "base/clock.h"
+#include "base/kp.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -88,6 +89,7 @@ static enum step serve(struct worker *w, struct conn *c)
 static enum step head(struct worker *w, struct conn *c)
 {
 	c->x = exchange_begin(w, c);
+	KP("gate.after_params");
 	c->body_begun_us = clock_now_us();
 	c->phase = c->x->refusal.code || c->x->admission.body_refused ? CONN_DRAIN : CONN_BODY;
 	return STEP_ON;

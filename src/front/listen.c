@@ -8,6 +8,7 @@
 #include "front/private.h"
 
 #include "base/clock.h"
+#include "base/kp.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -127,6 +128,7 @@ static struct conn *next(struct gate *g)
 void listen_accept(struct gate *g, struct worker *w)
 {
 	struct conn *mine = NULL, *c;
+	KP("gate.before_accept");
 	while (!g->draining && (c = next(g))) {
 		if (mine)
 			intake_leave(g, mine);

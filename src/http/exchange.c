@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/kp.h"
 
 #include <limits.h>
 
@@ -216,8 +217,10 @@ static void note_sent(struct exchange_run *run, CURL *easy, uint64_t now_us)
 	if (x->sent_us || !x->sent)
 		return;
 	curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &bytes);
-	if ((size_t)bytes >= x->body.n) /* one perform may both send and read the head */
-		x->sent_us = x->head_us ? x->head_us : now_us;
+	if ((size_t)bytes < x->body.n)
+		return;
+	x->sent_us = x->head_us ? x->head_us : now_us; /* one perform may both send and read the head */
+	KP("http.request_sent");
 }
 
 /* Returns libcurl's verdict, or CURLE_ABORTED_BY_CALLBACK when run->failed says why. */

@@ -7,6 +7,7 @@
 #include "ledger/room.h"
 
 #include "base/arena.h"
+#include "base/kp.h"
 #include "base/log.h"
 #include "ledger/inflight.h"
 #include "ledger/record.h"
@@ -154,8 +155,10 @@ static int adopt_file(struct adoption *w, struct statefile *f, take_fn *take)
 		set_aside(f, w->err);
 	else if (rc < 0)
 		statefile_close(f);
-	else
+	else {
+		KP("ledger.adopted");
 		statefile_remove(f);
+	}
 	w->out->files += rc == 0;
 	return rc < 0 && w->err->code != ERR_INVALID ? -1 : 0;
 }

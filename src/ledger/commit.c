@@ -6,6 +6,7 @@
 #include "ledger/record.h"
 
 #include "base/arena.h"
+#include "base/kp.h"
 #include "store/store.h"
 
 #include <string.h>
@@ -109,7 +110,10 @@ int committer_write(struct committer *c, struct record *const *records, unsigned
 	const struct pg_scope scope = { .role = PG_ROLE_COMMITTER };
 	const struct str args[] = { array_end(&c->requests), array_end(&c->attempts), pg_arg_i64(c->a, c->shard) };
 	struct pg_result *result;
-	return pg_query(c->pool, &scope, write_sql, args, 3, c->a, &result, err);
+	KP("ledger.before_commit");
+	int rc = pg_query(c->pool, &scope, write_sql, args, 3, c->a, &result, err);
+	KP("ledger.after_commit");
+	return rc;
 }
 
 /* SQLSTATE classes 22 (data), 23 (constraints) and 54 (limits) are about rows; the rest is about the server or the schema. */

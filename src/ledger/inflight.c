@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/kp.h"
 #include "ledger/statefile.h"
 
 #include <errno.h>
@@ -196,6 +197,7 @@ int inflight_begin(struct inflight *f, const struct ledger_entry *e, const struc
 	put_texts(s, e, t);
 	atomic_store_explicit(&s->state, REGISTERED, memory_order_release);
 	*out_r = s;
+	KP("ledger.flight_registered");
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "ledger/spool.h"
 
 #include "base/hash.h"
+#include "base/kp.h"
 #include "ledger/record.h"
 #include "ledger/statefile.h"
 
@@ -184,10 +185,11 @@ static int append(struct spool *s, const struct buf *b, unsigned n, struct err *
 {
 	if (s->file.fd < 0 && make_file(s, err) < 0)
 		return -1;
-	if (write_all(s->file.fd, b->p, b->n, s->bytes) != 0 || fdatasync(s->file.fd) != 0) {
+	if (write_all(s->file.fd, b->p, b->n, s->bytes) != 0 || KP_FAILS("ledger.spool_written") || fdatasync(s->file.fd) != 0) {
 		err_set(err, ERR_IO, "cannot write the spool %s: %m", s->file.path);
 		return ftruncate(s->file.fd, (off_t)s->bytes) == 0 ? -1 : err_detail(err, "nor cut it: %m");
 	}
+	KP("ledger.spool_synced");
 	s->bytes += b->n;
 	s->records += n;
 	s->free_bytes -= (int64_t)b->n; /* the rows' own credits come back when they end; what they really took does not */

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/kp.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -205,6 +206,8 @@ static bool wait_io(struct batch_run *run)
 {
 	PGconn *pg = run->c->pg;
 	bool more = PQflush(pg) == 1;
+	if (run->b->commits)
+		KP("store.commit_sent");
 	uint64_t now_us = clock_now_us();
 	if (now_us >= run->b->until_us) {
 		run->timeout = true;
@@ -304,6 +307,8 @@ void pg_conn_batch(struct pg_conn *c, struct pg_batch *b, struct pg_end_info *en
 	if (send_all(&run) != 0)
 		return;
 	read_all(&run);
+	if (b->commits)
+		KP("store.commit_answered");
 	end_r->kind = judge(&run);
 	end_r->uncertain = b->commits && end_r->kind >= PG_END_DEAD;
 	if (run.dead && !end_r->sqlstate[0])

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/kp.h"
 #include "base/log.h"
 #include "ledger/ledger.h"
 #include "store/store.h"
@@ -74,7 +75,9 @@ static void run_task(struct worker *w, struct task *t)
 {
 	struct err err;
 	err_clear(&err);
+	KP("task.before");
 	int rc = t->fn(w, &err);
+	KP("task.after");
 	t->due_us = clock_now_us() + (rc < 0 && t->period_us > RETRY_US ? RETRY_US : t->period_us);
 	if (rc < 0 && !t->failing)
 		LOG(LOG_LEVEL_ERROR, "task.failed", LF_C("task", t->name), LF_ERR(&err));
