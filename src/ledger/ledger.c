@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
 	SHARDS = 64,		      /* of the sums */
@@ -54,6 +55,7 @@ struct ledger {
 	struct ledger_options o;
 	struct ledger_prices *prices;
 	struct tickets *tickets;
+	char *state_dir;
 	struct inflight *inflight; /* NULL without a state directory, as the spool */
 	struct spool *spool;
 	pthread_mutex_t lock;
@@ -472,6 +474,7 @@ struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
 	struct ledger *l = calloc(1, sizeof *l + nlanes * sizeof l->lanes[0]);
 	BUG_ON(!l);
 	l->o = *options;
+	l->o.state_dir = NULL; /* a reload may end the caller's text: ours stands in its place, below */
 	l->o.batch = l->o.batch ? l->o.batch : 256;
 	l->o.queue = l->o.queue ? l->o.queue : 10000;
 	l->nlanes = nlanes;
@@ -483,8 +486,11 @@ struct ledger *ledger_new(const struct ledger_options *options, struct err *err)
 	pthread_cond_init(&l->work, &attr);
 	pthread_cond_init(&l->stop, &attr);
 	pthread_condattr_destroy(&attr);
-	if (l->o.state_dir) {
+	if (options->state_dir && *options->state_dir) {
+		l->state_dir = strdup(options->state_dir);
+		BUG_ON(!l->state_dir);
 		uint64_t rows = (uint64_t)SPOOL_ROW_MAX * (l->o.threads ? l->o.threads : 1);
+		l->o.state_dir = l->state_dir;
 		l->inflight = inflight_new(l->o.state_dir, 2 * l->o.threads + SLOTS_BESIDE);
 		l->spool = spool_new(l->o.state_dir, l->o.spool_bytes ? l->o.spool_bytes : SPOOL_BYTES, rows < SPOOL_CHUNK ? rows : SPOOL_CHUNK);
 	}
@@ -569,6 +575,7 @@ void ledger_free(struct ledger **lp)
 	}
 	inflight_free(&l->inflight);
 	spool_free(&l->spool);
+	free(l->state_dir);
 	ledger_prices_free(&l->prices);
 	tickets_free(&l->tickets);
 	pthread_cond_destroy(&l->work);

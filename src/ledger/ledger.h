@@ -47,7 +47,7 @@ struct ledger_options {
 	unsigned queue, batch;
 	unsigned partition_days;
 	/* Where attempts under way and entries that PostgreSQL cannot take stand (in-flight file, spool). NULL: nowhere, and a process that dies
-	 * takes what it had with it. Outlives the ledger. */
+	 * takes what it had with it. Copied. */
 	const char *state_dir;
 	unsigned threads;	/* that serve: the size of the in-flight file follows */
 	uint64_t spool_bytes;	/* of this process's spool file at most; 0: 256 MiB */
