@@ -21,7 +21,9 @@ class FaultProxy:
         self.process = subprocess.Popen([PROXY, "--listen", listen, "--upstream", upstream, "--control", self.control, "--seed", str(seed)])
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(10)
-        assert wait_for(self.connected, 10), "the fault proxy did not start"
+        if not wait_for(self.connected, 10):
+            self.process.kill()
+            raise AssertionError(f"the fault proxy did not start: {self.process.wait()}")
 
     def connected(self):
         try:
@@ -61,7 +63,11 @@ class Interposed(FaultProxy):
     def __init__(self, path):
         self.path, self.moved = path, path + ".real"
         os.rename(path, self.moved)
-        super().__init__(path, self.moved)
+        try:
+            super().__init__(path, self.moved)
+        except BaseException:
+            os.rename(self.moved, self.path)
+            raise
 
     def close(self):
         super().close()
