@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct api_settings {
 	atomic_uint refs;
@@ -255,6 +256,8 @@ static void put_call(struct line *l, const struct call_outcome *o, char cost[32]
 		put(l, LF_C("cost_usd", cost));
 	}
 	put(l, LF_C("settled_by", o->settled_by));
+	put(l, LF_INT("decode_us", o->decode_us));
+	put(l, LF_INT("route_us", o->route_us));
 	put(l, LF_INT("upstream_us", o->upstream_us));
 	put(l, LF_INT("settle_us", o->settle_us));
 	put(l, LF_INT("first_token_us", o->first_token_us));
@@ -273,22 +276,28 @@ static void log_request(const struct api_req *q, const struct err *err)
 {
 	enum log_level level = log_level_of(q, err);
 	bool failed = err->code != ERR_NONE;
-	char organization[ID_TEXT] = "", key[ID_TEXT] = "", cost[32];
+	char organization[ID_TEXT] = "", user[ID_TEXT] = "", key[ID_TEXT] = "", cost[32];
+	static const struct uuid nobody;
 	struct line l = { .n = 0 };
 	if (!log_on(level))
 		return;
 	if (q->authenticated) {
 		id_text("org", q->caller.organization, organization);
 		id_text("key", q->caller.key, key);
+		if (memcmp(&q->caller.user, &nobody, sizeof nobody) != 0)
+			id_text("user", q->caller.user, user);
 	}
 	put(&l, LF_C("request_id", q->req->id));
 	put(&l, LF_STR("client_request_id", q->client_request_id));
+	put(&l, LF_C("trace_id", q->trace.id));
+	put(&l, LF_C("span_id", q->trace.span));
 	put(&l, LF_STR("method", q->req->method));
 	put(&l, LF_STR("path", q->req->path));
 	put(&l, LF_C("endpoint", q->route ? q->route->path : ""));
 	put(&l, LF_INT("status", failed ? err_status(err) : front_sent_status(q->x)));
 	put(&l, LF_STR("remote_addr", q->remote_addr));
 	put(&l, LF_C("organization", organization));
+	put(&l, LF_C("user", user));
 	put(&l, LF_C("key", key));
 	if (q->call)
 		put_call(&l, &q->call->out, cost);
@@ -320,6 +329,7 @@ static struct api_req *begin(struct api *api, struct front_exchange *x)
 		front_request_id_header(x, "request-id");
 	q->remote_addr = address_of_caller(q->req, q->config->front_trusted_proxies);
 	q->client_request_id = safe_client_id(front_header(q->req, STR("x-request-id")));
+	trace_take(front_header(q->req, STR("traceparent")), front_header(q->req, STR("tracestate")), &q->trace);
 	return q;
 }
 

@@ -69,17 +69,6 @@ static struct call_limits limits_of(const struct config *c)
 	};
 }
 
-/* W3C Trace Context: version-traceid-parentid-flags in lower hex. Anything else is not passed on. */
-static struct str safe_traceparent(struct str t)
-{
-	if (t.n != 55 || t.p[2] != '-' || t.p[35] != '-' || t.p[52] != '-')
-		return STR_NONE;
-	for (size_t i = 0; i < t.n; i++)
-		if (i != 2 && i != 35 && i != 52 && !((t.p[i] >= '0' && t.p[i] <= '9') || (t.p[i] >= 'a' && t.p[i] <= 'f')))
-			return STR_NONE;
-	return t;
-}
-
 static int deadline(const struct api_req *q, uint64_t *deadline_r, struct err *err)
 {
 	struct str text = front_header(q->req, STR("x-request-timeout-ms"));
@@ -108,7 +97,7 @@ static int run(struct api_req *q, const struct dialect *dialect, struct err *err
 		.id = q->req->uuid, .endpoint = str_c(q->route->path), .body = q->req->body,
 		.client_request_id = q->client_request_id, .remote_addr = q->remote_addr,
 		.user_agent = str_sub(front_header(q->req, STR("user-agent")), 0, USER_AGENT_BYTES),
-		.traceparent = safe_traceparent(front_header(q->req, STR("traceparent"))),
+		.traceparent = str_c(q->trace.parent), .tracestate = q->trace.state,
 		.received_us = q->req->wall_us, .begun_us = q->req->begun_us,
 		.read_us = (int64_t)(q->req->read_us - q->req->begun_us), .auth_us = q->auth_us,
 	};

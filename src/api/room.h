@@ -30,6 +30,13 @@ struct route {
 
 struct api_settings; /* a configuration with a reference count */
 
+/* W3C Trace Context of a request: the caller's trace or a new one, and our span in it. */
+struct trace {
+	char id[33], span[17];
+	char parent[56]; /* traceparent for the provider: version 00, our span, the caller's sampled flag */
+	struct str state; /* tracestate to pass on, the caller's memory; STR_NONE when there is none or it is malformed */
+};
+
 struct api_req {
 	struct api *api;
 	const struct config *config;
@@ -43,6 +50,7 @@ struct api_req {
 	int64_t auth_us;
 	struct str remote_addr; /* of the caller, behind trusted proxies */
 	struct str client_request_id;
+	struct trace trace;
 	const struct call *call; /* set by the model endpoints, for the log */
 };
 
@@ -54,6 +62,9 @@ const struct route *route_find(struct str method, struct str path, struct str *t
 
 /* The address the request came from: REMOTE_ADDR, or the rightmost untrusted one of X-Forwarded-For. */
 struct str address_of_caller(const struct front_request *req, const char *trusted_proxies);
+
+/* From the headers traceparent and tracestate, each STR_NONE when absent. Always fills *out_r. */
+void trace_take(struct str parent, struct str state, struct trace *out_r);
 
 /* Answer with JSON in buf; 500 when it overflowed. */
 int answer_json(struct api_req *q, int status, const struct buf *body, struct err *err);

@@ -204,6 +204,8 @@ static unsigned make_headers(struct attempt *t, struct http_field *f)
 		f[n++] = (struct http_field){ STR("Authorization"), arena_printf(c->a, "Bearer " STR_FMT, STR_ARG(p->key_secret)) };
 	if (c->traceparent.n)
 		f[n++] = (struct http_field){ STR("traceparent"), c->traceparent };
+	if (c->tracestate.n)
+		f[n++] = (struct http_field){ STR("tracestate"), c->tracestate };
 	return n;
 }
 

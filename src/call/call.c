@@ -85,7 +85,7 @@ int call_run(struct call *c, struct err *err)
 	r->call = c;
 	r->decode_us = r->route_us = r->settle_us = r->first_token_us = -1;
 	r->attempt.connect_us = r->attempt.first_byte_us = -1;
-	c->out = (struct call_outcome){ .cost_nusd = LEDGER_NO_PRICE, .upstream_us = -1, .settle_us = -1, .first_token_us = -1, .settled_by = "none" };
+	c->out = (struct call_outcome){ .cost_nusd = LEDGER_NO_PRICE, .decode_us = -1, .route_us = -1, .upstream_us = -1, .settle_us = -1, .first_token_us = -1, .settled_by = "none" };
 	int rc = travel(r, err);
 	if (!r->settled)
 		settle(r, err);

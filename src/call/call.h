@@ -139,7 +139,8 @@ struct call {
 	struct arena *a;
 	struct uuid id; /* the request's */
 	struct str endpoint, body;
-	struct str client_request_id, remote_addr, user_agent, traceparent;
+	struct str client_request_id, remote_addr, user_agent;
+	struct str traceparent, tracestate; /* for the provider; STR_NONE: not sent */
 	int64_t received_us;  /* wall */
 	uint64_t begun_us;    /* monotonic */
 	int64_t read_us, auth_us; /* stages already behind; -1: none */
@@ -150,7 +151,7 @@ struct call {
 		struct str model, matched, provider; /* requested; matched row; provider row */
 		bool stream, began; /* began: the head of a stream is out, so an error must be in-band */
 		int64_t input_tokens, output_tokens, cost_nusd; /* LEDGER_NO_PRICE: none */
-		int64_t upstream_us, settle_us, first_token_us;
+		int64_t decode_us, route_us, upstream_us, settle_us, first_token_us; /* -1: not come to */
 		const char *settled_by;
 		bool degraded; /* answered before its ledger row was committed */
 	} out;

@@ -208,6 +208,8 @@ void settle(struct road *r, const struct err *err)
 	c->out.input_tokens = e.usage.input;
 	c->out.output_tokens = e.usage.output;
 	c->out.cost_nusd = e.cost_nusd;
+	c->out.decode_us = r->decode_us;
+	c->out.route_us = r->route_us;
 	c->out.upstream_us = e.upstream_us;
 	c->out.first_token_us = e.first_token_us;
 	c->out.settled_by = settled_names[e.settled_by];

@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "call/call.h"
 #include "config/config.h"
 #include "front/front.h"
@@ -31,9 +32,10 @@ static struct program {
 	struct keeper *keeper;
 	unsigned threads;
 	uint64_t generation;
+	bool told_stopping;
 } program;
 
-static void reload(void *api)
+static void read_again(void *api)
 {
 	struct program *p = &program;
 	struct err err;
@@ -46,6 +48,13 @@ static void reload(void *api)
 		gate_set_drain(p->gate, (unsigned)own->drain_timeout_ms);
 	}
 	api_set_config(api, fresh);
+}
+
+static void reload(void *api)
+{
+	notify_reloading();
+	read_again(api);
+	notify_ready();
 }
 
 static void reopen(void *user)
@@ -61,6 +70,11 @@ static void tick(void *api)
 	struct program *p = &program;
 	struct gate_stats s;
 	gate_stats(p->gate, &s);
+	notify_alive();
+	if (s.draining && !p->told_stopping) {
+		p->told_stopping = true;
+		notify_stopping();
+	}
 	struct segment_gauges g = { .threads = s.threads, .busy = s.busy, .parked = s.parked, .in_flight = s.busy, .requests = s.requests };
 	segment_put(p->parts.segment, &g);
 	uint64_t generation = segment_generation(p->parts.segment);
@@ -135,6 +149,8 @@ int main(int argc, char **argv)
 	int listen_fd;
 	start_options(argc, argv, "headgate.fcgi", "The gateway application: speaks FastCGI on descriptor 0 or a socket handed over by systemd.", true, &o);
 	start_signals();
+	if (notify_open(&err) < 0)
+		start_failed(&err);
 	/* Blocks of large bodies stay with the allocator: giving each back to the kernel costs its page faults again. */
 	mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
 	mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
@@ -149,7 +165,10 @@ int main(int argc, char **argv)
 		start_failed(&err);
 	LOG(LOG_LEVEL_INFO, "started", LF_C("version", PACKAGE_VERSION), LF_C("config", p->config->path), LF_INT("threads", p->threads));
 	p->keeper = keeper_start(p->identity, p->catalog, p->ledger);
+	notify_ready(); /* the socket is open: who connects before the first thread is there waits in it */
 	int late = gate_run(p->gate);
+	if (!p->told_stopping)
+		notify_stopping();
 	LOG(LOG_LEVEL_INFO, "stopped", LF_BOOL("drained", late == 0));
 	if (late) { /* threads still serve: what they use must not be taken from under them */
 		ledger_stop(p->ledger, (unsigned)p->config->ledger_wait_ms);

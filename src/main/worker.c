@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "base/log.h"
+#include "base/notify.h"
 #include "config/config.h"
 #include "ledger/ledger.h"
 #include "main/start.h"
@@ -11,14 +12,21 @@
 
 static struct config *config;
 
-static void reload(void *unused)
+static void read_again(void)
 {
 	struct config *fresh = start_reload(config);
-	(void)unused;
 	if (!fresh)
 		return;
 	config_free(&config);
 	config = fresh;
+}
+
+static void reload(void *unused)
+{
+	(void)unused;
+	notify_reloading();
+	read_again();
+	notify_ready();
 }
 
 int main(int argc, char **argv)
@@ -28,6 +36,8 @@ int main(int argc, char **argv)
 	struct err err;
 	start_options(argc, argv, "headgate-worker", "Work that outlives a request: partitions, sweeping, adoption of dead processes' places.", false, &o);
 	start_signals();
+	if (notify_open(&err) < 0)
+		start_failed(&err);
 	config = start_config(&o, "headgate-worker");
 	if (parts_start(&parts, config, SEGMENT_WORKER, 2, &err) < 0)
 		start_failed(&err);
@@ -37,6 +47,7 @@ int main(int argc, char **argv)
 		start_failed(&err);
 	struct task_parts tp = { .pool = parts.pool, .segment = parts.segment, .ledger = ledger, .partition_days = (unsigned)config->ledger_partition_days, .reload = reload };
 	LOG(LOG_LEVEL_INFO, "started", LF_C("version", PACKAGE_VERSION), LF_C("config", config->path));
+	notify_ready();
 	int rc = task_run(&tp, &err);
 	if (rc < 0)
 		start_failed(&err);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/kp.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "ledger/ledger.h"
 #include "store/store.h"
 
@@ -76,6 +77,7 @@ static void run_task(struct worker *w, struct task *t)
 	struct err err;
 	err_clear(&err);
 	KP("task.before");
+	notify_alive(); /* each is bounded on its own */
 	int rc = t->fn(w, &err);
 	KP("task.after");
 	t->due_us = clock_now_us() + (rc < 0 && t->period_us > RETRY_US ? RETRY_US : t->period_us);
@@ -93,8 +95,10 @@ static void on_signal(struct worker *w, int fd)
 	struct err err;
 	if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
-	if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+	if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
 		w->stop = true;
+		notify_stopping();
+	}
 	if (info.ssi_signo == SIGHUP && w->parts->reload)
 		w->parts->reload(w->parts->u);
 	if (info.ssi_signo == SIGUSR1 && log_reopen(&err) < 0)
@@ -127,6 +131,7 @@ int task_run(const struct task_parts *parts, struct err *err)
 	w.a = arena_new(ARENA_BYTES);
 	while (!w.stop) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
+		notify_alive();
 		turn(&w);
 		if (poll(&p, 1, TURN_MS) > 0)
 			on_signal(&w, fd);

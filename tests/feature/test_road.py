@@ -70,13 +70,30 @@ def test_the_body_passes_through_byte_for_byte_but_for_the_model(headgate, provi
 
 def test_the_provider_gets_its_own_key_and_the_attempt_id(headgate, provider):
     provider.answer = http_answer(ANSWER)
-    answer = headgate.client.chat("own", headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Api-Key": None})
+    answer = headgate.client.chat("own", headers={"X-Api-Key": None})
     head = provider.calls[0][0]
     assert "Authorization: Bearer sk-own-secret" in head
     assert headgate.client.key not in head
-    assert "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" in head
     attempt = re.search(r"x-client-request-id: att_(\S+)", head)[1]
     assert [a["id"] for a in attempts_of(headgate, answer.request_id)] == [attempt]
+
+
+@pytest.mark.parametrize("parent", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None])
+def test_a_trace_goes_through_provider_and_log(headgate, provider, parent):
+    provider.answer = http_answer(ANSWER)
+    answer = headgate.client.chat("own", headers={"traceparent": parent, "tracestate": "rojo=00f067aa0ba902b7"})
+    assert answer.status == 200, answer
+    sent = re.search(r"^traceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-(0[01])\r?$", provider.calls[0][0], re.M | re.I)
+    kept = bool(parent and parent.startswith("00"))
+    assert (sent[1] == "0af7651916cd43dd8448eb211c80319c") == kept and sent[2] != "b7ad6b7169203331" and (sent[3] == "01") == kept
+    assert ("tracestate: rojo=00f067aa0ba902b7" in provider.calls[0][0]) == kept
+
+    def lines():
+        return [json.loads(x) for x in (headgate.log("web.log") + headgate.log("app.log")).splitlines() if '"event":"request"' in x]
+    line = wait_for(lambda: [x for x in lines() if "req_" + x["request_id"].removeprefix("req_") == answer.request_id], 5)[0]
+    assert line["trace_id"] == sent[1] and line["span_id"] == sent[2] and line["method"] == "POST" and line["status"] == 200
+    assert line["organization"].startswith("org_") and line["key"].startswith("key_") and line["endpoint"] == "/v1/chat/completions"
+    assert all(line[stage] >= 0 for stage in ("duration_us", "read_us", "auth_us", "decode_us", "route_us", "upstream_us", "settle_us"))
 
 
 def test_streaming_asks_for_usage_and_hides_the_chunk_nobody_asked_for(headgate, provider):

@@ -2,14 +2,17 @@
 """The service as its operator meets it: reload, drain, a database that goes away, keys that are revoked."""
 import json
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
 
 import pytest
 
-from stack import psql_program, wait_for
+from stack import TOP, psql_program, wait_for
 
 
 def app_pid(stack):
@@ -228,3 +231,76 @@ def test_an_answer_whose_row_cannot_be_committed_in_time_says_so_and_the_row_com
     row = wait_for(lambda: own.sql("select output_tokens from headgate.requests where id = :'id'::uuid", id=answer.request_id.removeprefix("req_")), 10)
     assert row and row[0]["output_tokens"] == answer.json()["usage"]["completion_tokens"]
     assert own.client.chat().header("x-headgate-degraded") is None
+
+
+# --- the service manager ---------------------------------------------------------------------------------------------------
+
+def told(manager, wanted, seconds=10):
+    """The messages of the program up to the one wanted."""
+    got, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        manager.settimeout(max(0.1, until - time.monotonic()))
+        try:
+            got.append(manager.recv(4096).decode())
+        except TimeoutError:
+            break
+        if got[-1].startswith(wanted):
+            return got
+    pytest.fail(f"the service manager was not told {wanted}, but {got}")
+
+
+@pytest.mark.parametrize("program", ["headgate.fcgi", "headgate-worker"])
+def test_the_service_manager_is_told_how_the_program_is(headgate, program, tmp_path):
+    build = os.environ.get("HEADGATE_BUILDDIR")
+    if not build:
+        pytest.skip("HEADGATE_BUILDDIR is not set")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.socket(socket.AF_UNIX) as listener, open(tmp_path / "log", "wb") as log:
+        manager.bind(b"\0headgate-test-" + os.urandom(8).hex().encode())
+        listener.bind(str(tmp_path / "fcgi.sock"))
+        listener.listen(8)
+        env = {**os.environ, "HEADGATE_CONFIG": headgate.env["HEADGATE_CONFIG"], "WATCHDOG_USEC": "30000000",
+               "NOTIFY_SOCKET": "@" + manager.getsockname()[1:].decode()}
+        process = subprocess.Popen([os.path.join(build, "src", "main", program)], stdin=listener, stdout=log, stderr=log, env=env)
+        try:
+            assert told(manager, "READY=1") == ["READY=1"]
+            told(manager, "WATCHDOG=1")
+            told(manager, "WATCHDOG=1")
+            process.send_signal(signal.SIGHUP)
+            assert told(manager, "RELOADING=1\nMONOTONIC_USEC=")
+            told(manager, "READY=1")
+            process.send_signal(signal.SIGTERM)
+            told(manager, "STOPPING=1")
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("unit", ["headgate.service", "headgate-worker.service"])
+def test_the_units_are_shut_in(unit, tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    with open(os.path.join(TOP, "conf", "systemd", unit + ".in"), encoding="utf-8") as f:
+        text = re.sub(r"@(bindir|sbindir|libexecdir)@", "/usr/bin", f.read())
+    (tmp_path / unit).write_text(text, encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", str(tmp_path / unit)], capture_output=True, text=True, timeout=60)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found and float(found[1]) <= 1.5, done.stdout + done.stderr
+
+
+def test_users_and_directories_are_what_systemd_can_make(tmp_path):
+    for tool, page in (("systemd-sysusers", "sysusers.conf"), ("systemd-tmpfiles", "tmpfiles.conf")):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    (tmp_path / "etc").mkdir()
+    units = os.path.join(TOP, "conf", "systemd")
+    made = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", os.path.join(units, "sysusers.conf")], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0 and not made.stderr.count("syntax"), made.stderr
+    users = (tmp_path / "etc" / "passwd").read_text(encoding="utf-8")
+    assert re.search(r"^headgate:.*:/var/lib/headgate:.*nologin$", users, re.M), users
+    with open(tmp_path / "etc" / "group", "a", encoding="utf-8") as f:
+        f.write("www-data:x:33:\n")
+    made = subprocess.run(["systemd-tmpfiles", "--create", f"--root={tmp_path}", os.path.join(units, "tmpfiles.conf")], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    run = os.stat(tmp_path / "run" / "headgate")
+    assert run.st_mode & 0o7777 == 0o750 and run.st_gid == 33, run
