@@ -93,7 +93,7 @@ static int start_rooms(struct program *p, struct err *err)
 				      .header_bytes = (size_t)c->upstream_header_bytes };
 	struct ledger_options lo = { .pool = p->parts.pool, .epoch = p->parts.epoch, .committers = p->threads == 1 ? 0 : (unsigned)c->ledger_committers,
 				     .queue = (unsigned)c->ledger_queue, .batch = (unsigned)c->ledger_batch,
-				     .partition_days = (unsigned)c->ledger_partition_days, .state_dir = c->state_dir, .threads = p->threads,
+				     .partition_days = (unsigned)c->ledger_partition_days, .state_dir = p->parts.state_dir, .threads = p->threads,
 				     .spool_bytes = (uint64_t)c->ledger_spool_bytes };
 	epoch_set_threads(p->parts.epoch, p->threads);
 	p->identity = identity_new(&io, err);

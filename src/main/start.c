@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { PROBLEM_BYTES = 64 * 1024, THREADS_MAX = 4096 };
 
@@ -117,6 +118,8 @@ int parts_start(struct parts *p, const struct config *c, enum segment_kind kind,
 	};
 	p->pool = pg_pool_new(&pg);
 	p->epoch = epoch_new(p->pool, p->segment, (unsigned)c->auth_grace_ms);
+	p->state_dir = strdup(c->state_dir);
+	BUG_ON(!p->state_dir);
 	p->mc = mc_new(c->memcached_servers, (unsigned)c->memcached_timeout_ms);
 	return 0;
 }
@@ -124,6 +127,7 @@ int parts_start(struct parts *p, const struct config *c, enum segment_kind kind,
 void parts_stop(struct parts *p)
 {
 	mc_free(&p->mc);
+	free(p->state_dir);
 	epoch_free(&p->epoch);
 	pg_pool_free(&p->pool);
 	segment_close(&p->segment);

@@ -30,6 +30,7 @@ struct parts {
 	struct pg_pool *pool;
 	struct epoch *epoch;
 	struct mc *mc;
+	char *state_dir; /* ours: the configuration it came from goes away at a reload */
 };
 int parts_start(struct parts *p, const struct config *c, enum segment_kind kind, unsigned connections, struct err *err);
 void parts_stop(struct parts *p);

@@ -41,7 +41,7 @@ int main(int argc, char **argv)
 	config = start_config(&o, "headgate-worker");
 	if (parts_start(&parts, config, SEGMENT_WORKER, 2, &err) < 0)
 		start_failed(&err);
-	struct ledger_options lo = { .pool = parts.pool, .partition_days = (unsigned)config->ledger_partition_days, .state_dir = config->state_dir };
+	struct ledger_options lo = { .pool = parts.pool, .partition_days = (unsigned)config->ledger_partition_days, .state_dir = parts.state_dir };
 	struct ledger *ledger = ledger_new(&lo, &err);
 	if (!ledger)
 		start_failed(&err);

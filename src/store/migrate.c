@@ -111,8 +111,15 @@ static void sleep_ms(unsigned ms)
 	nanosleep(&ts, NULL);
 }
 
+static void say(struct migrate *m, struct str line)
+{
+	if (m->progress)
+		m->progress(m->u, line.p);
+}
+
 static int lock_runner(struct migrate *m)
 {
+	bool told = false;
 	uint64_t until_us = clock_now_us() + LOCK_WAIT_MS * 1000ULL;
 	for (;;) {
 		PGresult *r = ask(m, "SELECT pg_try_advisory_lock(" ADVISORY_KEY ")");
@@ -124,6 +131,9 @@ static int lock_runner(struct migrate *m)
 			return 0;
 		if (clock_now_us() >= until_us)
 			return err_set(m->err, ERR_BUSY, "another program is migrating this database");
+		if (!told)
+			say(m, STR("waiting: another program is migrating this database"));
+		told = true;
 		sleep_ms(100 + (unsigned)rand_below(200));
 	}
 }
@@ -311,13 +321,14 @@ static int run_step(struct migrate *m, const struct step *s, bool up)
 		rc = run_once(m, s, buf_cstr(&sql), up);
 		if (rc != 0 && !is_lock_timeout(m->err))
 			break;
-		if (rc != 0)
+		if (rc != 0) {
+			say(m, arena_printf(m->a, "%04u_%s gives way to a lock held by others, try %u of %d", s->number, s->name, i + 1, STEP_RETRIES));
 			sleep_ms(100 + (unsigned)rand_below(400));
+		}
 	}
 	if (rc != 0)
 		return err_while(m->err, "%s %04u_%s", up ? "applying" : "taking back", s->number, s->name);
-	if (m->progress)
-		m->progress(m->u, arena_printf(m->a, "%s %04u_%s", up ? "applied" : "took back", s->number, s->name).p);
+	say(m, arena_printf(m->a, "%s %04u_%s", up ? "applied" : "took back", s->number, s->name));
 	return 0;
 }
 

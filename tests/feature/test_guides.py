@@ -52,5 +52,12 @@ def test_the_guide_leads_to_a_call_that_works(tmp_path, page):
     follow(tmp_path, *commands("install.md"), *commands(page))
 
 
+def test_the_operators_commands_do_what_they_say(tmp_path):
+    """The checks of operations.md, on what the guide for lighttpd installs."""
+    checks = commands("operations.md", "check")
+    assert len(checks) == 3
+    follow(tmp_path, *commands("install.md"), *commands("install-lighttpd.md"), *checks)
+
+
 def test_the_mod_fcgid_part_too(tmp_path):
     follow(tmp_path, *commands("install.md"), *commands("install-apache.md"), *commands("install-apache.md", "fcgid"))
