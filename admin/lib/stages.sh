@@ -8,6 +8,7 @@ packages       -                   apt: compilers, servers, tools
 python         packages            pip: pytest, the OpenAI SDK
 node           packages            npm: the OpenAI SDK for Node, and Node 22
 build          packages            gcc, warnings are errors
+build-kp       packages            gcc, with kill points
 build-asan     packages            gcc, AddressSanitizer and UBSan
 build-clang    packages            clang, warnings are errors
 build-tsan     packages            clang, ThreadSanitizer
@@ -15,6 +16,7 @@ build-fuzz     packages            clang, libFuzzer with both sanitizers
 unit           build               unit tests, rooms, headers, hardening
 feature        build python node   the real thing on four web servers
 unit-asan      build-asan          unit tests under AddressSanitizer and UBSan
+feature-kp     build-kp python     ended between any two of its visible effects
 feature-asan   build-asan python   the real thing under AddressSanitizer and UBSan
 unit-tsan      build-tsan          the gate and its neighbours under ThreadSanitizer
 feature-tsan   build-tsan python   stress of the gate under ThreadSanitizer
@@ -29,8 +31,8 @@ TABLE
 )
 # Two lanes on two cores: one waits for servers most of the time, the other computes.
 lane_first=(packages python node build)
-lane_servers=(unit feature feature-asan)
-lane_tools=(build-asan unit-asan build-clang shellcheck cppcheck manual clang-tidy valgrind build-fuzz fuzz build-tsan unit-tsan feature-tsan distcheck)
+lane_servers=(unit feature feature-kp feature-asan)
+lane_tools=(build-asan build-kp unit-asan build-clang shellcheck cppcheck manual clang-tidy valgrind build-fuzz fuzz build-tsan unit-tsan feature-tsan distcheck)
 lane_last=()
 
 list_stages() { sed '/^$/d' <<<"$stage_table"; }
@@ -97,6 +99,10 @@ build_in() { # DIR CONFIGURE-ARGUMENT...
 }
 
 stage_build() { build_in gcc; }
+stage_build_kp() {
+	configured kp --enable-kill-points
+	make -j"$JOBS"
+}
 stage_build_asan() { build_in asan --enable-sanitizers=address,undefined; }
 stage_build_clang() { build_in clang CC=clang; }
 stage_build_tsan() { build_in tsan CC=clang --enable-sanitizers=thread --disable-hardening; }
@@ -185,13 +191,14 @@ pytest_in() { # BUILD [PYTEST-ARGUMENT...]
 }
 
 # The lanes share two cores, so waits are doubled; no test measures how fast something is, only that it comes in time.
-stage_feature() { HEADGATE_PATIENCE=2 pytest_in gcc; }
+stage_feature() { HEADGATE_PATIENCE=2 pytest_in gcc --ignore=tests/feature/test_kill_points.py; }
+stage_feature_kp() { HEADGATE_PATIENCE=2 HEADGATE_KILL_POINTS=1 pytest_in kp -k test_kill_points; }
 # test_libfcgi.py shows what the packaged library does wrong, which a sanitizer ends before the test can see it.
 # Each web server starts the application in one of two ways; the sanitizers need see each way once. All four with --long.
 stage_feature_asan() {
 	[ "$long" = yes ] || export HEADGATE_WEBS='lighttpd apache-fcgid'
 	HEADGATE_PATIENCE=4 pytest_in asan --ignore=tests/feature/test_quickstart.py --ignore=tests/feature/test_sdk_node.py --ignore=tests/feature/test_guides.py \
-		--ignore=tests/feature/test_libfcgi.py
+		--ignore=tests/feature/test_libfcgi.py --ignore=tests/feature/test_kill_points.py --ignore=tests/feature/test_crash.py
 }
 
 stage_feature_tsan() {

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -78,10 +79,21 @@ static int act(const struct order *o)
 	return -1;
 }
 
+/* NOLINTBEGIN(concurrency-mt-unsafe): nobody sets these in here */
+static const char *where(char beside[PATH_MAX])
+{
+	const char *env = getenv("HEADGATE_KILL_POINT"), *config = getenv("HEADGATE_CONFIG");
+	if (env || !config)
+		return env;
+	int n = snprintf(beside, PATH_MAX, "@%s.kill", config);
+	return n < PATH_MAX ? beside : NULL;
+}
+/* NOLINTEND(concurrency-mt-unsafe) */
+
 int kp_hit(const char *name)
 {
-	const char *env = getenv("HEADGATE_KILL_POINT"); /* NOLINT(concurrency-mt-unsafe): nobody sets it in here */
-	char text[SPEC_BYTES];
+	char text[SPEC_BYTES], beside[PATH_MAX];
+	const char *env = where(beside);
 	struct timespec when;
 	struct order o;
 	int before = errno;

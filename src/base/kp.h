@@ -6,6 +6,7 @@
  * The environment variable HEADGATE_KILL_POINT says what to do: `NAME:HIT:ACTION`, with HIT counted from 1 in each process and ACTION
  * one of `kill9`, `stop` (SIGSTOP), `sleep MS`, `fail ERRNO` (a number). With `@FILE` the same text is read from that file at
  * every hit: a process already running can be armed, and the file is removed by whoever acts, so that its successor lives.
+ * Without the variable the file is $HEADGATE_CONFIG.kill: web servers hand that one variable on.
  */
 #ifndef BASE_KP_H
 #define BASE_KP_H
