@@ -70,6 +70,7 @@ static int on_head(void *u, const struct http_head *head, struct err *err)
 	t->retry_after_ms = head->retry_after_ms;
 	t->content_type = head->content_type;
 	t->r->attempt.status = head->status;
+	ledger_flight_answered(t->r->flight, head->status);
 	t->r->refused = head->status >= 300; /* also a redirect: nothing was done that could be billed */
 	if (head->status < 200 || (head->status >= 300 && head->status < 400))
 		return err_set(err, ERR_UPSTREAM, "the provider answered with status %d, which is not followed", head->status);

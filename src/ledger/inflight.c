@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/kp.h"
 #include "ledger/statefile.h"
 
@@ -18,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { HEAD_BYTES = 4096, SLOT_BYTES = 2048, SLOTS_MAX = 65536, LAYOUT = 1, CODE_BYTES = 64 };
+enum { HEAD_BYTES = 4096, SLOT_BYTES = 2048, SLOTS_MAX = 65536, LAYOUT = 2, CODE_BYTES = 64 };
 #define MAGIC UINT64_C(0x3174686769666768) /* "hgfight1" */
 
 enum state { FREE = 0, TAKEN, REGISTERED, SENT, SETTLED };
@@ -46,6 +47,8 @@ struct final {
 
 struct ledger_flight {
 	_Atomic uint32_t state;
+	uint32_t check[2], final_check; /* of what does not change from REGISTERED on; of `final` */
+	_Atomic int32_t status; /* the provider's; 0: none yet */
 	uint16_t stream, priced;
 	struct uuid request, attempt, organization, project, key, user, provider, provider_key;
 	struct ledger_price price; /* its model is not looked at */
@@ -139,6 +142,14 @@ static char *mapped(struct inflight *f, struct err *err)
 
 /* --- an attempt's places --- */
 
+/* The state alone tells what a dead process had written; the checks tell what the disk, or a hand, has done to it since. */
+static void make_check(const struct ledger_flight *s, uint32_t check[2])
+{
+	const char *p = (const char *)s;
+	check[0] = crc32_bytes(p + offsetof(struct ledger_flight, stream), offsetof(struct ledger_flight, deltas) - offsetof(struct ledger_flight, stream));
+	check[1] = crc32_bytes(p + offsetof(struct ledger_flight, length), sizeof s->length + sizeof s->text);
+}
+
 static struct ledger_flight *take(struct inflight *f, char *map)
 {
 	unsigned from = f->hint;
@@ -194,7 +205,9 @@ int inflight_begin(struct inflight *f, const struct ledger_entry *e, const struc
 	s->started_us = t->started_us;
 	s->estimated_input = e->estimated_input;
 	s->deltas = s->estimated_output = 0;
+	s->status = 0;
 	put_texts(s, e, t);
+	make_check(s, s->check);
 	atomic_store_explicit(&s->state, REGISTERED, memory_order_release);
 	*out_r = s;
 	KP("ledger.flight_registered");
@@ -205,6 +218,12 @@ void ledger_flight_sent(struct ledger_flight *s)
 {
 	if (s)
 		atomic_store_explicit(&s->state, SENT, memory_order_release);
+}
+
+void ledger_flight_answered(struct ledger_flight *s, int status)
+{
+	if (s)
+		atomic_store_explicit(&s->status, status, memory_order_relaxed);
 }
 
 void ledger_flight_progress(struct ledger_flight *s, int64_t deltas, int64_t output)
@@ -228,6 +247,7 @@ void inflight_settled(struct ledger_flight *s, const struct ledger_entry *e)
 	};
 	if (code.n)
 		memcpy(s->final.error_code, code.p, code.n);
+	s->final_check = crc32_bytes(&s->final, sizeof s->final);
 	atomic_store_explicit(&s->state, SETTLED, memory_order_release);
 }
 
@@ -272,13 +292,14 @@ static int64_t greater(int64_t x, int64_t y)
 }
 
 /* Nobody knows what the provider counted: what came through before the end, and the input as it was estimated. One that never left
- * cost nothing. */
+ * cost nothing, nor did one that the provider had refused. */
 static void guess(const struct ledger_flight *s, uint32_t state, struct ledger_entry *e, struct ledger_attempt *t)
 {
 	e->status = 500;
 	e->error_code = t->error_code = STR("process_died");
 	e->first_token_us = e->upstream_us = t->connect_us = t->first_byte_us = -1;
-	if (state != SENT)
+	t->status = s->status;
+	if (state != SENT || s->status >= 300)
 		return;
 	e->settled_by = t->settled_by = LEDGER_ESTIMATED;
 	e->estimated_input = greater(s->estimated_input, 0);
@@ -353,6 +374,10 @@ static void count(struct inflight_counts *c, const struct ledger_flight *s, uint
 
 static bool is_whole(const struct ledger_flight *s, uint32_t state)
 {
+	uint32_t check[2];
+	make_check(s, check);
+	if (check[0] != s->check[0] || check[1] != s->check[1] || (state == SETTLED && crc32_bytes(&s->final, sizeof s->final) != s->final_check))
+		return false;
 	return state <= SETTLED && texts_fit(s) && s->final.settled_by >= LEDGER_NONE && s->final.settled_by <= LEDGER_ESTIMATED;
 }
 

@@ -515,10 +515,21 @@ static bool spool_queue(struct lane *lane)
 	return lane_spool(lane);
 }
 
-/* What is left when the time is up goes to the spool; only what that does not take is lost. Serving threads that were given up on may still bring entries, and commit them themselves. */
-static unsigned lose(struct ledger *l)
+/* It stays in the in-flight file where it has a place there, for who adopts that; else it is lost. Returns how many are. */
+static unsigned lose_one(struct ledger *l, struct record *r)
 {
 	const struct err err = { .code = ERR_DB_UNAVAILABLE, .msg = "stopped before it could be committed" };
+	bool stays = r->flight != NULL;
+	record_log(stays ? "ledger entry left in the in-flight file" : "ledger entry lost", r, &err);
+	r->flight = NULL;
+	record_ends(l, r, TICKET_REFUSED);
+	return !stays;
+}
+
+/* What is left when the time is up goes to the spool; only what that does not take either may be lost. Serving threads that were
+ * given up on may still bring entries, and commit them themselves. */
+static unsigned lose(struct ledger *l)
+{
 	unsigned lost = 0;
 	for (unsigned i = 0; i < l->nlanes; i++) {
 		struct lane *lane = &l->lanes[i];
@@ -526,19 +537,16 @@ static unsigned lose(struct ledger *l)
 		lane_spool(lane);
 		while (spool_queue(lane))
 			;
-		for (; lane->done < lane->n; lane->done++, lost++) {
-			record_log("ledger entry lost", lane->records[lane->done], &err);
-			record_ends(l, lane->records[lane->done], TICKET_REFUSED);
-		}
+		for (; lane->done < lane->n; lane->done++)
+			lost += lose_one(l, lane->records[lane->done]);
 		pthread_mutex_unlock(&lane->lock);
 	}
 	pthread_mutex_lock(&l->lock);
 	for (unsigned i = 0; i < l->nlanes; i++)
 		l->lanes[i].oldest_us = 0;
-	for (struct record *r; (r = l->head) != NULL; lost++) {
+	for (struct record *r; (r = l->head) != NULL;) {
 		l->head = r->next;
-		record_log("ledger entry lost", r, &err);
-		record_ends(l, r, TICKET_REFUSED);
+		lost += lose_one(l, r);
 	}
 	l->tail = &l->head;
 	l->queued = 0;

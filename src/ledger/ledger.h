@@ -130,6 +130,7 @@ int ledger_has_room(struct ledger *l, struct err *err);
 struct ledger_flight;
 int ledger_flight_begin(struct ledger *l, const struct ledger_entry *e, const struct ledger_price *price, struct ledger_flight **out_r, struct err *err);
 void ledger_flight_sent(struct ledger_flight *f); /* the next byte may reach the provider */
+void ledger_flight_answered(struct ledger_flight *f, int status); /* with 300 and above the provider bills nothing */
 void ledger_flight_progress(struct ledger_flight *f, int64_t deltas, int64_t output_tokens); /* what came so far */
 
 /* Queue an entry: everything is copied. ticket_r (may be NULL) is waited for with ledger_wait. Never loses. Never
@@ -171,10 +172,10 @@ struct ledger_file {
 };
 int ledger_files(const char *state_dir, struct arena *a, struct ledger_file **out_r, unsigned *n_r, struct err *err);
 
-/* Do requests, attempts and sums agree, to the token and the nano-dollar? Buckets from from_us to to_us (0: all there are); at most `max`
- * disagreements are told, each a sentence. Blocks: it reads everything. */
+/* Do requests, attempts and sums agree, to the token and the nano-dollar? Buckets from from_us to to_us (0: open); `found` is how many
+ * disagree, of which at most `max` are told, each a sentence. Blocks: it reads everything. */
 struct ledger_disagreement { struct str what; };
-struct ledger_verified { int64_t requests, attempts, buckets; struct ledger_disagreement *wrong; unsigned nwrong; };
+struct ledger_verified { int64_t requests, attempts, buckets, cost_nusd, found; struct ledger_disagreement *wrong; unsigned nwrong; };
 int ledger_verify(struct pg_pool *pool, int64_t from_us, int64_t to_us, unsigned max, struct arena *a, struct ledger_verified *out_r, struct err *err);
 
 /* Make the partitions from yesterday to `days` ahead (SECURITY DEFINER function); the committer, worker and migrations call it. */
