@@ -137,6 +137,8 @@ int ctl_model_remove(struct ctl *c, struct err *err);
 int ctl_price_add(struct ctl *c, struct err *err);
 int ctl_price_list(struct ctl *c, struct err *err);
 int ctl_price_import(struct ctl *c, struct err *err);
+int ctl_ledger_status(struct ctl *c, struct err *err);
+int ctl_ledger_verify(struct ctl *c, struct err *err);
 int ctl_apply(struct ctl *c, struct err *err);
 int ctl_status(struct ctl *c, struct err *err);
 int ctl_reload(struct ctl *c, struct err *err);

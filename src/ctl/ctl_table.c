@@ -89,6 +89,11 @@ static const struct ctl_option price_import[] = {
 	{ "dry-run", NULL, "tell what would change" },
 	END,
 };
+static const struct ctl_option ledger_verify[] = {
+	{ "from", "TIME", "only the quarters of an hour from this one on (RFC 3339)" },
+	{ "to", "TIME", "only those up to this one" },
+	END,
+};
 static const struct ctl_option apply[] = {
 	{ "file", "FILE", "what is wanted, in JSON (-: standard input); -f FILE is the same" },
 	{ "prune", NULL, "remove the providers and models that the file does not name" },
@@ -131,6 +136,10 @@ const struct ctl_command ctl_commands[] = {
 	{ "price", "list", "", 0, 0, "list the prices", "headgatectl price list --provider openai", ctl_price_list, price_list },
 	{ "price", "import", "FILE", 1, 1, "take the token prices of a provider from LiteLLM's table",
 	  "headgatectl price import litellm-model-prices.json --provider openai", ctl_price_import, price_import },
+	{ "ledger", "status", "", 0, 0, "show what this host's processes, living and dead, have not in PostgreSQL yet", "headgatectl ledger status --json",
+	  ctl_ledger_status, NULL },
+	{ "ledger", "verify", "", 0, 0, "check that requests, attempts and sums agree to the nano-dollar; 1 when they do not",
+	  "headgatectl ledger verify --from 2026-11-01T00:00:00Z", ctl_ledger_verify, ledger_verify },
 	{ "apply", NULL, "", 0, 0, "make organizations, providers, models and prices be as a file says", "headgatectl apply -f gateway.json --dry-run", ctl_apply,
 	  apply },
 	{ "status", NULL, "", 0, 0, "show whether PostgreSQL, the schema, the processes of this host and memcached are well", "headgatectl status --json",
