@@ -98,6 +98,7 @@ static int settle_flights(struct adoption *w, struct str bytes, struct arena *a)
 	struct inflight_counts n;
 	if (inflight_read(bytes.p, bytes.n, a, add_entry, w, &n, w->err) < 0)
 		return -1;
+	KP("ledger.adopting_flights");
 	flush(w);
 	if (w->rc < 0)
 		return -1;
@@ -117,6 +118,7 @@ static int write_spooled(struct adoption *w, struct str bytes, struct arena *a)
 		return -1;
 	for (struct record *r; w->rc == 0 && (r = spool_read(bytes, &at, &n));)
 		add(w, r);
+	KP("ledger.adopting_spool");
 	flush(w);
 	if (w->rc < 0)
 		return -1;

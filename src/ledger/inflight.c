@@ -218,6 +218,7 @@ void ledger_flight_sent(struct ledger_flight *s)
 {
 	if (s)
 		atomic_store_explicit(&s->state, SENT, memory_order_release);
+	KP("ledger.flight_sent");
 }
 
 void ledger_flight_answered(struct ledger_flight *s, int status)
@@ -232,6 +233,7 @@ void ledger_flight_progress(struct ledger_flight *s, int64_t deltas, int64_t out
 		return;
 	atomic_store_explicit(&s->deltas, deltas, memory_order_relaxed);
 	atomic_store_explicit(&s->estimated_output, output, memory_order_relaxed);
+	KP("ledger.flight_progress");
 }
 
 void inflight_settled(struct ledger_flight *s, const struct ledger_entry *e)
@@ -249,12 +251,14 @@ void inflight_settled(struct ledger_flight *s, const struct ledger_entry *e)
 		memcpy(s->final.error_code, code.p, code.n);
 	s->final_check = crc32_bytes(&s->final, sizeof s->final);
 	atomic_store_explicit(&s->state, SETTLED, memory_order_release);
+	KP("ledger.flight_settled");
 }
 
 void inflight_end(struct inflight *f, struct ledger_flight *s)
 {
 	if (!s)
 		return;
+	KP("ledger.flight_ends");
 	atomic_store_explicit(&s->state, FREE, memory_order_release);
 	f->used--;
 }
