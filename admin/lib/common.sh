@@ -94,7 +94,7 @@ case " $* " in *" postgresql "*)
 esac
 get install --no-install-recommends "$@" || { get update; get install --no-install-recommends "$@"; }
 for unit in $(units | comm -13 <(printf '%s\n' "$before") -); do
-	case $unit in memcached.service | lighttpd.service | nginx.service | apache2.service) ;; *) continue ;; esac
+	case $unit in memcached.service | lighttpd.service | nginx.service | apache2.service | prometheus.service) ;; *) continue ;; esac
 	if command -v systemctl >/dev/null; then
 		systemctl disable "$unit" || true
 	else

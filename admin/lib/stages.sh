@@ -51,7 +51,7 @@ stage_packages() {
 	have apt-get || { echo 'not Debian: taking what is installed'; return 0; }
 	local want=() missing
 	want=("${build_packages[@]}" libcmocka-dev clang clang-tidy libclang-rt-14-dev llvm valgrind cppcheck shellcheck mandoc curl ca-certificates
-		memcached lighttpd nginx apache2 apache2-bin libapache2-mod-fcgid spawn-fcgi python3 binutils)
+		memcached lighttpd nginx apache2 apache2-bin libapache2-mod-fcgid spawn-fcgi python3 binutils prometheus) # prometheus: for promtool alone
 	have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
 	find_postgresql || want+=(postgresql)
 	have npm || want+=(npm)

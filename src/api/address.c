@@ -86,3 +86,11 @@ struct str address_of_caller(const struct front_request *req, const char *truste
 	}
 	return best;
 }
+
+bool address_is_in(const struct front_request *req, struct str remote_addr, const char *trusted_proxies, const char *networks)
+{
+	bool passed_on = front_header(req, STR("x-forwarded-for")).n || front_header(req, STR("forwarded")).n || front_header(req, STR("x-real-ip")).n;
+	if (passed_on && !is_trusted(req->remote_addr, trusted_proxies ? trusted_proxies : ""))
+		return false; /* else a proxy on this host would let the world in */
+	return is_trusted(remote_addr, networks);
+}

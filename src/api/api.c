@@ -114,7 +114,7 @@ static void admit(void *user, const struct front_request *head, struct front_adm
 	struct api_settings *s = settings_take(api);
 	out_r->body_max = (size_t)(route && route->class == ROUTE_MODEL ? s->config->front_model_body_bytes : s->config->front_body_bytes);
 	settings_give(s);
-	out_r->reserved = route && route->class == ROUTE_RESERVED;
+	out_r->reserved = route && route->class >= ROUTE_RESERVED;
 	out_r->body_refused = !route;
 }
 
@@ -197,13 +197,20 @@ static int decode_tail(struct api_req *q, struct err *err)
 	return 0;
 }
 
+static bool needs_key(const struct api_req *q)
+{
+	if (q->route->class == ROUTE_SCRAPE && address_is_in(q->req, q->remote_addr, q->config->front_trusted_proxies, q->config->metrics_networks))
+		return false;
+	return q->route->scope != 0;
+}
+
 static int run(struct api_req *q, char allow[64], struct err *err)
 {
 	q->route = route_find(q->req->method, q->req->path, &q->tail, allow);
 	if (!q->route)
 		return unknown_route(q->req, allow, err);
 	allow[0] = '\0';
-	if (q->route->scope && authenticate(q, err) < 0)
+	if (needs_key(q) && authenticate(q, err) < 0)
 		return -1;
 	if (decode_tail(q, err) < 0 || check_body(q, err) < 0)
 		return -1;
@@ -228,7 +235,7 @@ static enum log_level log_level_of(const struct api_req *q, const struct err *er
 {
 	if (err->code != ERR_NONE && err_info(err->code)->log)
 		return LOG_LEVEL_WARN;
-	return q->route && q->route->class == ROUTE_RESERVED ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+	return q->route && q->route->class >= ROUTE_RESERVED ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
 }
 
 /* The line's fields, gathered as the stages of the request left them. */
@@ -343,6 +350,7 @@ static void serve(void *user, struct front_exchange *x)
 		answer_error(x, &err, allow);
 	else
 		err_clear(&err);
+	metrics_count(q, &err);
 	log_request(q, &err);
 }
 
@@ -350,6 +358,7 @@ static void refuse(void *user, struct front_exchange *x, const struct err *err)
 {
 	struct api_req *q = begin(user, x);
 	answer_error(x, err, NULL);
+	metrics_count(q, err);
 	log_request(q, err);
 }
 

@@ -14,7 +14,8 @@ struct arena;
 struct call;
 struct config;
 
-enum route_class { ROUTE_MODEL = 1, ROUTE_PLAIN, ROUTE_RESERVED };
+/* ROUTE_SCRAPE: on the reserved threads, and from metrics.networks without a key. */
+enum route_class { ROUTE_MODEL = 1, ROUTE_PLAIN, ROUTE_RESERVED, ROUTE_SCRAPE };
 
 struct api_req; /* one request under way */
 typedef int api_endpoint(struct api_req *q, struct err *err);
@@ -66,6 +67,9 @@ struct str address_of_caller(const struct front_request *req, const char *truste
 /* From the headers traceparent and tracestate, each STR_NONE when absent. Always fills *out_r. */
 void trace_take(struct str parent, struct str state, struct trace *out_r);
 
+/* Did the request come from one of these networks, by itself? One that was passed on by a proxy we do not trust did not. */
+bool address_is_in(const struct front_request *req, struct str remote_addr, const char *trusted_proxies, const char *networks);
+
 /* Answer with JSON in buf; 500 when it overflowed. */
 int answer_json(struct api_req *q, int status, const struct buf *body, struct err *err);
 /* Tell an error: a whole answer in the dialect of the path, or in-band once a stream began. */
@@ -75,5 +79,8 @@ api_endpoint chat_completions, completions, embeddings;
 api_endpoint models_list, models_get;
 api_endpoint requests_list, requests_get, usage_get;
 api_endpoint health_live, health_ready, health_startup;
+api_endpoint metrics_get;
+/* Add a request that ended to the host's sums. */
+void metrics_count(const struct api_req *q, const struct err *err);
 
 #endif

@@ -22,6 +22,7 @@ static const struct route routes[] = {
 	{ "GET",  "/health/live",         0,           ROUTE_RESERVED, false, health_live },
 	{ "GET",  "/health/ready",        0,           ROUTE_RESERVED, false, health_ready },
 	{ "GET",  "/health/startup",      0,           ROUTE_RESERVED, false, health_startup },
+	{ "GET",  "/metrics",             SCOPE_ADMIN, ROUTE_SCRAPE,   false, metrics_get },
 };
 /* clang-format on */
 

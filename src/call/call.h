@@ -150,7 +150,7 @@ struct call {
 		int status;	     /* what the caller got or will get */
 		struct str model, matched, provider; /* requested; matched row; provider row */
 		bool stream, began; /* began: the head of a stream is out, so an error must be in-band */
-		int64_t input_tokens, output_tokens, cost_nusd; /* LEDGER_NO_PRICE: none */
+		int64_t input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nusd; /* LEDGER_NO_PRICE: none */
 		int64_t decode_us, route_us, upstream_us, settle_us, first_token_us; /* -1: not come to */
 		const char *settled_by;
 		bool degraded; /* answered before its ledger row was committed */

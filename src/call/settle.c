@@ -206,7 +206,9 @@ void settle(struct road *r, const struct err *err)
 	r->settled = true;
 	c->out.status = e.status;
 	c->out.input_tokens = e.usage.input;
+	c->out.cached_tokens = e.usage.cached;
 	c->out.output_tokens = e.usage.output;
+	c->out.reasoning_tokens = e.usage.reasoning;
 	c->out.cost_nusd = e.cost_nusd;
 	c->out.decode_us = r->decode_us;
 	c->out.route_us = r->route_us;

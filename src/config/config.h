@@ -40,6 +40,7 @@ struct config {
 	int64_t front_head_timeout_ms, front_idle_timeout_ms, front_write_timeout_ms, front_body_silence_ms;
 	char *front_trusted_proxies; /* CIDRs, comma-separated */
 	char *front_public_url;
+	char *metrics_networks; /* CIDRs, comma-separated */
 	int64_t drain_timeout_ms; /* 120000 */
 	/* auth */
 	int64_t auth_grace_ms;	 /* 0 */

@@ -95,6 +95,7 @@ static const struct config_group groups[] = {
 	{ "memcached", "memcached: what may be lost." },
 	{ "paths", "Where things are." },
 	{ "front", "The FastCGI side: threads, sizes and patience." },
+	{ "metrics", "What Prometheus reads." },
 	{ "drain", "Stopping." },
 	{ "auth", "API keys." },
 	{ "upstream", "Calls to providers. A provider's own row may say otherwise." },
@@ -155,6 +156,9 @@ static const struct config_option options[] = {
 	     HELP("Addresses or networks whose X-Forwarded-For is believed, separated by commas.")),
 	TEXT("front.public_url", front_public_url, "", LIVE, .check = check_url,
 	     HELP("The address callers use, for links; never taken from Host.")),
+
+	TEXT("metrics.networks", metrics_networks, "127.0.0.0/8,::1", LIVE, .check = check_cidrs,
+	     HELP("Addresses or networks that may read /metrics without a key, separated by commas; others need a key of scope admin.")),
 
 	TIME("drain.timeout", drain_timeout_ms, "120s", 0, 24 * HOUR, LIVE,
 	     HELP("After SIGTERM, how long requests under way may take to finish.")),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Looking at oneself: health.
+ * Looking at oneself: health and metrics.
  */
 #ifndef OPS_OPS_H
 #define OPS_OPS_H
@@ -13,6 +13,7 @@ struct epoch;
 struct ledger;
 struct mc;
 struct pg_pool;
+struct segment;
 
 struct ops_parts {
 	struct pg_pool *pool;
@@ -36,6 +37,10 @@ struct ops_health {
 void ops_health_look(const struct ops_parts *parts, struct arena *a, struct ops_health *out_r);
 /* {"status":"ok"|"degraded"|"unavailable","dependencies":{...}} */
 void ops_health_print(const struct ops_health *h, struct buf *out);
+
+/* What the whole host counted, as Prometheus text 0.0.4, from the segment alone: any process of the host says the same. Needs the arena for
+ * the rows. No query. */
+void ops_metrics_print(struct segment *segment, struct arena *a, struct buf *out);
 
 /* Is the schema at least what these programs need (MIGRATE_NEWEST)? Asked until the answer is yes, remembered then.
  * Returns 0, or -1: ERR_CONFIG names both versions and the command to run; ERR_DB_UNAVAILABLE. */

@@ -34,17 +34,24 @@ struct slot {
 	uint64_t spare[2];
 };
 
-struct layout {
+struct head {
 	_Atomic uint64_t magic; /* written last */
 	uint64_t size;
 	char boot_id[BOOT_ID_TEXT];
+};
+
+struct layout {
+	struct head head;
 	_Alignas(64) _Atomic uint64_t generation;
 	_Alignas(64) struct segment_epoch epoch;
 	_Alignas(64) struct slot slots[SLOTS];
+	struct tally tally;
 };
 
 /* Describes the layout in words; any change of it must change this text or a size below. */
-static const char layout_text[] = "1 magic size boot generation epoch(epoch verified checked ticket) slots(kind pid started threads busy parked in_flight requests)";
+static const char layout_text[] = "1 magic size boot generation epoch(epoch verified checked ticket) slots(kind pid started threads busy parked in_flight requests) "
+				  "tally(stages(buckets above sum) series(state hash labels(endpoint provider model error class) "
+				  "sums(requests input cached output reasoning cost)))";
 
 struct segment {
 	int fd;
@@ -56,7 +63,7 @@ struct segment {
 
 static uint64_t layout_hash(void)
 {
-	uint64_t sizes[] = { sizeof(struct layout), sizeof(struct slot), SLOTS, offsetof(struct layout, slots), offsetof(struct layout, epoch) };
+	uint64_t sizes[] = { sizeof(struct layout), sizeof(struct slot), SLOTS, offsetof(struct layout, slots), offsetof(struct layout, epoch), sizeof(struct tally), TALLY_SERIES };
 	return hash_fnv(layout_text, sizeof layout_text) ^ hash_fnv(sizes, sizeof sizes);
 }
 
@@ -84,9 +91,9 @@ static void hand_to_owner(int fd, const char *run_dir)
 
 static bool is_good(int fd, const char *boot_id)
 {
-	struct layout head;
-	ssize_t n = pread(fd, &head, offsetof(struct layout, generation), 0);
-	if (n != (ssize_t)offsetof(struct layout, generation))
+	struct head head;
+	ssize_t n = pread(fd, &head, sizeof head, 0);
+	if (n != (ssize_t)sizeof head)
 		return false;
 	return head.magic == MAGIC && head.size == sizeof(struct layout) && memcmp(head.boot_id, boot_id, BOOT_ID_TEXT) == 0;
 }
@@ -106,13 +113,13 @@ static int write_zeros(int fd, size_t n)
 /* Nobody uses a file without a good magic: who opens one looks at it under the same flock. */
 static int make(int fd, const char *path, const char *run_dir, const char *boot_id, struct err *err)
 {
-	struct layout head = { .size = sizeof(struct layout) };
+	struct head head = { .size = sizeof(struct layout) };
 	memcpy(head.boot_id, boot_id, BOOT_ID_TEXT);
 	hand_to_owner(fd, run_dir);
 	int rc = ftruncate(fd, sizeof(struct layout)) != 0 ? errno : posix_fallocate(fd, 0, sizeof(struct layout));
 	if (rc == 0 && (fchmod(fd, 0660) != 0 && errno != EPERM))
 		rc = errno;
-	size_t rest = offsetof(struct layout, generation) - sizeof head.magic;
+	size_t rest = sizeof head - sizeof head.magic;
 	if (rc == 0 && (write_zeros(fd, sizeof(struct layout)) != 0 || pwrite(fd, (char *)&head + sizeof head.magic, rest, sizeof head.magic) != (ssize_t)rest))
 		rc = errno;
 	uint64_t magic = MAGIC;
@@ -321,4 +328,9 @@ unsigned segment_processes(struct segment *s, struct segment_process *out, unsig
 struct segment_epoch *segment_epoch(struct segment *s)
 {
 	return &s->map->epoch;
+}
+
+struct tally *segment_tally(struct segment *s)
+{
+	return &s->map->tally;
 }

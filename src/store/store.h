@@ -107,6 +107,34 @@ struct segment_process { enum segment_kind kind; int pid; int64_t started_us; st
 /* Live processes (slots whose lock is held), at most max. Returns their number. Dead slots are reaped on the way. */
 unsigned segment_processes(struct segment *s, struct segment_process *out, unsigned max);
 
+/* --- the tally: what all processes of the host counted since boot; sums in the segment, so that a process that dies takes none along --- */
+
+struct tally;
+struct tally *segment_tally(struct segment *s); /* lives as long as the segment */
+
+enum tally_stage { TALLY_READ, TALLY_AUTH, TALLY_DECODE, TALLY_ROUTE, TALLY_UPSTREAM, TALLY_SETTLE, TALLY_TOTAL, TALLY_FIRST_TOKEN, TALLY_STAGES };
+enum { TALLY_SERIES = 512, TALLY_BUCKETS = 16, TALLY_LABEL = 128 };
+extern const uint32_t tally_bounds_us[TALLY_BUCKETS]; /* upper bounds, inclusive; what is above all counts in the total alone */
+
+struct tally_sums { uint64_t requests, input, cached, output, reasoning, cost_nusd; };
+struct tally_labels { char endpoint[TALLY_LABEL], provider[TALLY_LABEL], model[TALLY_LABEL], error[TALLY_LABEL]; unsigned status_class; }; /* 2: 2xx */
+/* One request that ended. Labels longer than TALLY_LABEL - 1 bytes are cut at a character. When all series are taken the sums go to the
+ * series `other`. Threads: any. Neither blocks nor calls the system. */
+struct tally_event {
+	struct str endpoint, provider, model, error;
+	int status;
+	struct tally_sums sums;
+	int64_t stage_us[TALLY_STAGES]; /* -1: not reached */
+};
+void tally_add(struct tally *t, const struct tally_event *e);
+
+struct tally_row { struct tally_labels labels; struct tally_sums sums; };
+/* Every series once, at most max; TALLY_SERIES + 1 hold all. Returns their number. */
+unsigned tally_rows(const struct tally *t, struct tally_row *out, unsigned max);
+uint64_t tally_overflowed(const struct tally *t); /* requests counted under `other` */
+struct tally_histogram { uint64_t buckets[TALLY_BUCKETS], count, sum_us; }; /* buckets[i]: above the bound before, up to its own */
+void tally_histogram(const struct tally *t, enum tally_stage stage, struct tally_histogram *out_r);
+
 /* --- the epoch: what every process knows ---------------------------------------------------------------------------- */
 
 /* SQL side: headgate.change(kind text, id uuid) returns bigint, the last statement of an administrative write; it takes the
