@@ -91,13 +91,13 @@ make_accounts() {
 	HEADGATE_ADMIN_EMAIL=${HEADGATE_ADMIN_EMAIL:-admin@headgate.example}
 	HEADGATE_ADMIN_PASSWORD=${HEADGATE_ADMIN_PASSWORD:-$(random_text 24)}
 	write_env
-	[ -n "$HEADGATE_ADMIN_API_KEY" ] || make_organization
+	[ -n "$HEADGATE_ADMIN_API_KEY" ] || make_organization_and_people
 	make_key HEADGATE_ADMIN_API_KEY "${ADMIN_API_KEY-}" --name admin --user "$HEADGATE_ADMIN_EMAIL" --scope admin
 	make_key HEADGATE_API_KEY "${USER_API_KEY-}" --name user --user "$QUICKSTART_PERSON" --scope write
 	write_env
 }
 
-make_organization() {
+make_organization_and_people() {
 	account organization create Quickstart </dev/null >>"$accounts_log"
 	account user create "$HEADGATE_ADMIN_EMAIL" --organization Quickstart --role owner --platform-admin --password-stdin <<<"$HEADGATE_ADMIN_PASSWORD" >>"$accounts_log"
 	account user create "$QUICKSTART_PERSON" --organization Quickstart --role member --password-stdin <<<"$(random_text 24)" >>"$accounts_log"

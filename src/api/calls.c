@@ -101,9 +101,9 @@ static int run(struct api_req *q, const struct dialect *dialect, struct err *err
 		.received_us = q->req->wall_us, .begun_us = q->req->begun_us,
 		.read_us = (int64_t)(q->req->read_us - q->req->begun_us), .auth_us = q->auth_us,
 	};
-	if (deadline(q, &c->deadline_us, err) < 0)
-		return -1;
 	q->call = c;
+	if (api_check_body(q, err) < 0 || deadline(q, &c->deadline_us, err) < 0)
+		return call_turn_away(c, err);
 	return call_run(c, err);
 }
 

@@ -72,6 +72,8 @@ bool address_is_in(const struct front_request *req, struct str remote_addr, cons
 
 /* Answer with JSON in buf; 500 when it overflowed. */
 int answer_json(struct api_req *q, int status, const struct buf *body, struct err *err);
+/* The body a route wants is there and says it is JSON. */
+int api_check_body(const struct api_req *q, struct err *err);
 /* Tell an error: a whole answer in the dialect of the path, or in-band once a stream began. */
 void answer_error(struct front_exchange *x, const struct err *err, const char *allow);
 

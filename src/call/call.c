@@ -79,15 +79,27 @@ static int travel(struct road *r, struct err *err)
 	return choose_route(r, err) < 0 ? -1 : attempt_run(r, err);
 }
 
-int call_run(struct call *c, struct err *err)
+static struct road *road_new(struct call *c)
 {
 	struct road *r = ARENA_NEW(c->a, struct road);
 	r->call = c;
 	r->decode_us = r->route_us = r->settle_us = r->first_token_us = -1;
 	r->attempt.connect_us = r->attempt.first_byte_us = -1;
 	c->out = (struct call_outcome){ .cost_nusd = LEDGER_NO_PRICE, .decode_us = -1, .route_us = -1, .upstream_us = -1, .settle_us = -1, .first_token_us = -1, .settled_by = "none" };
+	return r;
+}
+
+int call_run(struct call *c, struct err *err)
+{
+	struct road *r = road_new(c);
 	int rc = travel(r, err);
 	if (!r->settled)
 		settle(r, err);
 	return rc;
+}
+
+int call_turn_away(struct call *c, const struct err *err)
+{
+	settle(road_new(c), err);
+	return -1;
 }

@@ -161,6 +161,8 @@ struct call {
  * error is to be told: in-band when out.began, else as a whole answer. Either way the ledger has (or queues) its row.
  * Blocks: for as long as the provider and the limits allow. Threads: one call per thread. */
 int call_run(struct call *c, struct err *err);
+/* An authenticated call refused before the road, for what `err` says: it gets its ledger row, costs nothing, returns -1. Does not block. */
+int call_turn_away(struct call *c, const struct err *err);
 
 /* The models a caller may call, as the members of the dialect's list: for a wildcard, what the provider itself lists and the
  * wildcard matches (remembered for 60 s). `only` not empty: that one alone. Writes model objects, comma-separated, without brackets;

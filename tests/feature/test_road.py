@@ -392,6 +392,19 @@ def test_broken_json_tells_line_and_column(headgate):
     assert "line 2" in answer.json()["error"]["message"] and "column" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("headers, body, status, code", [
+    ({"Content-Type": "text/plain"}, "{}", 415, "unsupported_media_type"),
+    ({"Content-Type": "application/json"}, "", 400, "invalid_json"),
+    ({"Content-Type": "application/json", "x-request-timeout-ms": "soon"}, "{}", 400, "invalid_value"),
+], ids=["type", "empty", "deadline"])
+def test_a_call_refused_before_the_road_has_its_row_and_costs_nothing(headgate, headers, body, status, code):
+    answer = headgate.client.request("POST", "/v1/chat/completions", body=body, headers=headers)
+    assert answer.status == status, answer
+    row = headgate.request(answer.request_id)
+    assert (row["status"], row["error_code"], row["settled_by"], row["usage"]["input_tokens"]) == (status, code, "none", 0), row
+    assert row["endpoint"] == "/v1/chat/completions" and float(row["cost"]["usd"]) == 0 and row["attempts"] == [], row
+
+
 def test_not_json_is_415_and_the_wrong_method_405(headgate):
     answer = headgate.client.post("/v1/chat/completions", "x=1", headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert answer.status == 415 and "application/json" in answer.json()["error"]["message"]
