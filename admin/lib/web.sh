@@ -109,6 +109,8 @@ start_web() {
 	process_alive web && return 0
 	web_note="started on $address"
 	[ "$web" != apache-fcgid ] || { mkdir -p -m 700 "$RUN/fcgid"; [ "$(id -u)" != 0 ] || chown "$USER_NAME:" "$RUN/fcgid"; }
+	# what a killed Apache leaves: it would not start again while any process has that number
+	rm -f "$RUN/apache.pid"
 	local command
 	web_command
 	process_start web "${command[@]}"

@@ -2,6 +2,7 @@
 """The edge contract (F-60 to F-69): what web server and application make of a request together, with the shipped files, on each of
 the four set-ups. Where servers differ in what they refuse, the tests hold the invariant: refused, or understood alike."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
@@ -72,44 +73,128 @@ def test_a_silent_provider_is_bridged_by_comments_and_then_answers(gateway):
     assert sum(line.startswith(":") for line in lines) >= 1 and lines[-1] == "data: [DONE]"
 
 
-def test_f62_a_slow_reader_gets_the_whole_answer(headgate):
-    stream = headgate.client.stream(model="sim-chat?tokens=3000")
-    stream.socket.settimeout(60)
-    received, start = b"", time.monotonic()
-    while time.monotonic() - start < 2:
-        received += stream.file.read1(512)
+def descendants(pid):
+    """The process and all below it: (pid, program), as /proc tells now."""
+    parents = {}
+    for other in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{other}/stat", encoding="latin-1") as f:
+                text = f.read()
+        except OSError:
+            continue
+        name, rest = text[text.index("(") + 1:].rsplit(")", 1)
+        parents[int(other)] = (int(rest.split()[1]), name)
+    found, new = {pid}, {pid}
+    while new:
+        new = {p for p, (parent, _) in parents.items() if parent in new} - found
+        found |= new
+    return [(p, parents[p][1]) for p in found if p in parents]
+
+
+def resident_kib(programs):
+    total = 0
+    for pid, _ in programs:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as f:
+            total += sum(int(line.split()[1]) for line in f if line.startswith("RssAnon:"))
+    return total
+
+
+def serving(gateway):
+    """The processes a stream passes through: the web server's and the application's."""
+    parts = ["web", "app"] if gateway.web in ("nginx", "apache") else ["web"]
+    return [p for part in parts for p in descendants(gateway.pid(part))]
+
+
+def test_f62_a_slow_reader_holds_the_provider_back_and_fills_no_memory(gateway):
+    """About 60 MB of events to a caller who reads 1 kB/s: the simulator must wait, neither web server nor application may hold them."""
+    model = f"sim-chat?tokens=200000&tag=slow-{gateway.web}"
+    gateway.client.chat()
+    before = resident_kib(serving(gateway))
+    stream = gateway.client.stream(model=model)
+    for _ in range(4):
+        stream.file.read1(512)
+        time.sleep(0.5)
+    assert not gateway.sim_calls(model), "the simulator is rid of all its events: who holds them?"
+    assert resident_kib(serving(gateway)) - before < 16 * 1024
+    stream.leave()
+    assert wait_for(lambda: gateway.sim_calls(model), 20), "the simulator was never told"
+    row = gateway.request(stream.request_id)
+    assert row["status"] == 499 and row["settled_by"] == "counted"
+
+
+def test_f62_a_slow_reader_gets_the_whole_answer(gateway):
+    events = gateway.client.stream(model="sim-chat?tokens=3000").events()
+    for _ in range(50):
+        next(events)
         time.sleep(0.02)
-    assert stream.file.read().count(b"data: ") + received.count(b"data: ") >= 3000
+    found = list(events)
+    assert len(found) >= 2950 and found[-1] == "[DONE]"
 
 
-def test_f65_streams_end_and_are_accounted_when_the_web_server_is_killed(own_stack):
-    stack = own_stack("nginx")
+# --- web servers that are reloaded or die --------------------------------------------------------------------------------
+
+GRACEFUL = {"nginx": signal.SIGHUP, "apache": signal.SIGUSR1, "apache-fcgid": signal.SIGUSR1}
+PROGRAMS = {"lighttpd": "lighttpd", "nginx": "nginx", "apache": "apache2", "apache-fcgid": "apache2"}
+
+
+@pytest.mark.parametrize("web", [web for web in WEBS if web != "lighttpd"])  # its SIGUSR1 is not proven here
+def test_f64_a_graceful_reload_lets_streams_finish_or_cuts_them_honestly(own_stack, web):
+    """Two streams are under way, one short, one of 20 s. Each ends with its terminal event, or without one and is accounted as cut.
+    Calls made meanwhile are served."""
+    stack = own_stack(web)
+    models = [f"sim-chat?tokens={tokens}&tokens_per_s=20" for tokens in (40, 400)]
+    streams = [stack.client.stream(model=model) for model in models]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        firsts = [s.events() for s in streams]
+        for events in firsts:
+            next(events)
+        os.kill(stack.pid("web"), GRACEFUL[web])
+        ends = [pool.submit(rest, events) for events in firsts]
+        for _ in range(5):
+            answer = stack.client.chat()
+            assert answer.status == 200, answer
+            time.sleep(0.2)
+        whole = [end.result(60 * PATIENCE)[-1:] == ["[DONE]"] for end in ends]
+    for stream, model, done in zip(streams, models, whole):
+        row = stack.request(stream.request_id)
+        calls = stack.sim_calls(model)
+        assert len(calls) == 1 and calls[0]["complete"] is done, (whole, calls)
+        assert (row["status"], row["settled_by"]) == ((200, "provider_usage") if done else (499, "counted")), (whole, row)
+    assert_still_serves(stack)
+
+
+def rest(events):
+    """What still comes, up to the end of the connection, however it ends."""
+    found = []
+    try:
+        for event in events:
+            found.append(event)
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+@pytest.mark.parametrize("web", WEBS)
+def test_f65_streams_end_and_are_accounted_when_the_web_server_is_killed(own_stack, web):
+    stack = own_stack(web)
     model = "sim-chat?tokens=2000&tokens_per_s=20&tag=killed"
     stream = stack.client.stream(model=model)
     next(stream.events())
-    os.kill(stack.pid("web"), signal.SIGKILL)
-    for pid in workers_of(stack.state):
-        os.kill(pid, signal.SIGKILL)
-    assert wait_for(lambda: stack.sim_calls(model), 5)
+    below = descendants(stack.pid("web"))
+    killed = time.monotonic()
+    for pid, program in below:
+        if program == PROGRAMS[web]:
+            os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: stack.sim_calls(model), 5, every=0.02), "the simulator was never told"
+    assert time.monotonic() - killed < 1 * PATIENCE
     assert stack.sim_calls(model)[0]["complete"] is False
+    for pid, program in below:  # the application's processes the web server started outlive it; no part of the stack knows them
+        if program != PROGRAMS[web]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
     stack.start()
-    assert stack.request(stream.request_id)["status"] == 499
-
-
-def workers_of(state):
-    """nginx processes whose command line or working directory names this state: its workers, orphaned."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as f:
-                cmdline = f.read()
-            parent = int(open(f"/proc/{pid}/stat", encoding="latin-1").read().rsplit(")", 1)[1].split()[1])
-            owns = any(state in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
-        except OSError:
-            continue
-        if cmdline.startswith(b"nginx: worker") and parent == 1 and owns:
-            found.append(int(pid))
-    return found
+    row = stack.request(stream.request_id)
+    assert row["status"] == 499 and row["settled_by"] == "counted"
 
 
 # --- what reaches the application ---------------------------------------------------------------------------------------
