@@ -184,6 +184,24 @@ void arena_on_clear(struct arena *a, void (*fn)(void *), void *p)
 	a->cleanups = c;
 }
 
+struct wipe {
+	void *p;
+	size_t n;
+};
+
+static void wipe(void *p)
+{
+	const struct wipe *w = p;
+	explicit_bzero(w->p, w->n);
+}
+
+void arena_wipe_on_clear(struct arena *a, void *p, size_t n)
+{
+	struct wipe *w = arena_alloc(a, sizeof *w);
+	*w = (struct wipe){ p, n };
+	arena_on_clear(a, wipe, w);
+}
+
 void arena_set_cap(struct arena *a, size_t cap_bytes)
 {
 	a->cap = cap_bytes;

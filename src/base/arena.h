@@ -25,6 +25,8 @@ struct str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((fo
 
 /* Run fn(p) when the arena is cleared or freed: for what is not memory. */
 void arena_on_clear(struct arena *a, void (*fn)(void *), void *p);
+/* A secret that stands in the arena: its `n` bytes at `p` are zeroed at the clear, before the memory serves anybody else. */
+void arena_wipe_on_clear(struct arena *a, void *p, size_t n);
 
 void arena_set_cap(struct arena *a, size_t cap_bytes);
 size_t arena_used(const struct arena *a);

@@ -16,6 +16,8 @@
 #include <openssl/params.h>
 #include <openssl/sha.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 enum { GCM_NONCE = 12, GCM_TAG = 16, ARGON_M_KIB = 47104, ARGON_T = 2, ARGON_P = 1, ARGON_SALT = 16, ARGON_HASH = 32 };
 
@@ -183,4 +185,11 @@ void crypto_hex(const void *p, size_t n, char *out)
 		out[2 * i + 1] = hex[in[i] & 15];
 	}
 	out[2 * n] = '\0';
+}
+
+/* A core pattern that is a pipe disregards the limit; of a process that is not dumpable it gets nothing either. */
+void crypto_no_dumps(void)
+{
+	const struct rlimit none = { 0, 0 };
+	BUG_ON(setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0);
 }

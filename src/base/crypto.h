@@ -18,6 +18,9 @@ void crypto_hmac_sha256(const void *key, size_t key_n, const void *p, size_t n, 
 void crypto_hkdf(const void *ikm, size_t ikm_n, struct str salt, struct str info, void *out, size_t out_n);
 bool crypto_equal(const void *a, const void *b, size_t n); /* constant time */
 void crypto_wipe(void *p, size_t n);
+/* This process and those it starts leave no core file, and no other process of the same user may read its memory (F-73).
+ * Called first in main, before a secret is read. */
+void crypto_no_dumps(void);
 
 /* AES-256-GCM (NIST SP 800-38D). Sealed form: 12 bytes nonce, ciphertext, 16 bytes tag.
  * `aad` binds the place where it is stored. Open returns -1 (ERR_INVALID) when anything does not match. */

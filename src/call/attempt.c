@@ -17,6 +17,7 @@
 #include "base/kp.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { ERROR_BODY_BYTES = 64 * 1024, CONTENT_TYPE_BYTES = 200, TICK_MS = 500 };
 
@@ -190,6 +191,18 @@ static unsigned first_byte_ms(const struct road *r)
 	return r->wire.stream ? pick_ms(p->first_byte_ms, l->first_byte_ms) : pick_ms(p->total_ms, l->total_ms);
 }
 
+/* The arena's memory serves other callers later: the key does not stay in it. */
+static struct str bearer(struct arena *a, struct str secret)
+{
+	static const struct str scheme = { "Bearer ", 7 };
+	size_t n = scheme.n + secret.n;
+	char *text = arena_alloc(a, n);
+	arena_wipe_on_clear(a, text, n);
+	memcpy(text, scheme.p, scheme.n);
+	memcpy(text + scheme.n, secret.p, secret.n);
+	return str_pn(text, n);
+}
+
 static unsigned make_headers(struct attempt *t, struct http_field *f)
 {
 	struct road *r = t->r;
@@ -202,7 +215,7 @@ static unsigned make_headers(struct attempt *t, struct http_field *f)
 	f[n++] = (struct http_field){ STR("Accept"), r->wire.stream ? STR("text/event-stream") : STR("application/json") };
 	f[n++] = (struct http_field){ STR("x-client-request-id"), arena_str(c->a, str_c(att)) };
 	if (p->key_secret.n)
-		f[n++] = (struct http_field){ STR("Authorization"), arena_printf(c->a, "Bearer " STR_FMT, STR_ARG(p->key_secret)) };
+		f[n++] = (struct http_field){ STR("Authorization"), bearer(c->a, p->key_secret) };
 	if (c->traceparent.n)
 		f[n++] = (struct http_field){ STR("traceparent"), c->traceparent };
 	if (c->tracestate.n)

@@ -51,6 +51,7 @@ static struct curl_slist *slist_item(struct arena *a, const struct http_field *f
 	/* "name: value"; libcurl wants "name;" for an empty value and takes "name:" as "do not send". */
 	size_t n = f->name.n + f->value.n + 2;
 	char *text = arena_alloc(a, n + 1), *at = text + f->name.n;
+	arena_wipe_on_clear(a, text, n + 1); /* one of them carries the provider's key */
 	memcpy(text, f->name.p, f->name.n);
 	*at++ = f->value.n ? ':' : ';';
 	if (f->value.n) {

@@ -4,7 +4,10 @@
 #include "config.h"
 #include "ctl/ctl.h"
 
+#include "base/crypto.h"
+
 int main(int argc, char **argv)
 {
+	crypto_no_dumps();
 	return ctl_main(argc, argv);
 }

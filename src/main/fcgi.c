@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "api/api.h"
+#include "base/crypto.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "call/call.h"
@@ -147,6 +148,7 @@ int main(int argc, char **argv)
 	struct start_options o;
 	struct err err;
 	int listen_fd;
+	crypto_no_dumps();
 	start_options(argc, argv, "headgate.fcgi", "The gateway application: speaks FastCGI on descriptor 0 or a socket handed over by systemd.", true, &o);
 	start_signals();
 	if (notify_open(&err) < 0)

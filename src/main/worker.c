@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include "base/crypto.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "config/config.h"
@@ -34,6 +35,7 @@ int main(int argc, char **argv)
 	struct start_options o;
 	struct parts parts;
 	struct err err;
+	crypto_no_dumps();
 	start_options(argc, argv, "headgate-worker", "Work that outlives a request: partitions, sweeping, adoption of dead processes' places.", false, &o);
 	start_signals();
 	if (notify_open(&err) < 0)

@@ -157,6 +157,22 @@ static void text_is_copied_with_its_nul(void **state)
 	assert_int_equal(strlen(s.p), 5002);
 }
 
+static void a_secret_is_zeroed_at_the_clear_and_its_neighbours_are_not(void **state)
+{
+	(void)state;
+	static const char zero[12] = { 0 };
+	char *before = arena_alloc(a, 12), *secret = arena_alloc(a, 12), *after = arena_alloc(a, 12); /* in the block that stays */
+	memcpy(before, "before-text", 12);
+	memcpy(secret, "secret-text", 12);
+	memcpy(after, "after--text", 12);
+	arena_wipe_on_clear(a, secret, 12);
+	assert_string_equal(secret, "secret-text");
+	arena_clear(a);
+	assert_memory_equal(secret, zero, 12);
+	assert_string_equal(before, "before-text");
+	assert_string_equal(after, "after--text");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +182,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_large_growing_allocation_leaves_no_copies, setup, teardown),
 		cmocka_unit_test_setup_teardown(passing_the_cap_sticks_until_the_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(cleanups_run_in_reverse_and_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_secret_is_zeroed_at_the_clear_and_its_neighbours_are_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(text_is_copied_with_its_nul, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 #include "base/arena.h"
@@ -230,6 +235,21 @@ static void comparing_and_wiping_do_what_they_say(void **state)
 	assert_memory_equal(secret, zero, sizeof zero);
 }
 
+static void f73_a_process_without_dumps_leaves_no_core(void **state)
+{
+	(void)state;
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct rlimit limit;
+		crypto_no_dumps();
+		bool good = getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur == 0 && limit.rlim_max == 0 && prctl(PR_GET_DUMPABLE) == 0;
+		_exit(good ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 #define FACT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
@@ -244,6 +264,7 @@ int main(void)
 		FACT(base64_is_that_of_rfc_4648),
 		FACT(malformed_base64_is_refused),
 		FACT(every_byte_survives_base64),
+		FACT(f73_a_process_without_dumps_leaves_no_core),
 		FACT(comparing_and_wiping_do_what_they_say),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
