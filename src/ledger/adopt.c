@@ -180,13 +180,6 @@ static int adopt_kind(struct adoption *w, const char *dir, const char *kind, tak
 	return 0;
 }
 
-static int answers(struct pg_pool *pool, struct arena *a, struct err *err)
-{
-	const struct pg_scope scope = { .role = PG_ROLE_COMMITTER, .read_only = true };
-	struct pg_result *r;
-	return pg_query(pool, &scope, "select 1", NULL, 0, a, &r, err);
-}
-
 int ledger_adopt(struct ledger *l, struct ledger_adopted *out_r, struct err *err)
 {
 	const struct ledger_options *o = ledger_options_of(l);
@@ -197,9 +190,10 @@ int ledger_adopt(struct ledger *l, struct ledger_adopted *out_r, struct err *err
 	int rc = 0;
 	*out_r = (struct ledger_adopted){ 0 };
 	ledger_stats(l, &stats);
-	if (o->state_dir && (stats.spool_records || stats.spool_failing) && (rc = answers(o->pool, a, w.err)) == 0)
-		ledger_let_spool_go(l);
 	committer_init(&w.c, o->pool, (unsigned)rand_below(SHARDS));
+	/* Does PostgreSQL take entries again? Writing none of them tells: a server that only reads refuses that too. */
+	if (o->state_dir && (stats.spool_records || stats.spool_failing) && (rc = committer_write(&w.c, NULL, 0, w.err)) == 0)
+		ledger_let_spool_go(l);
 	if (o->state_dir && rc == 0)
 		rc = adopt_kind(&w, o->state_dir, SPOOL_KIND, write_spooled, a);
 	if (o->state_dir && rc == 0) /* after the spools: the better figures first */

@@ -187,7 +187,10 @@ static int append(struct spool *s, const struct buf *b, unsigned n, struct err *
 		return -1;
 	if (write_all(s->file.fd, b->p, b->n, s->bytes) != 0 || KP_FAILS("ledger.spool_written") || fdatasync(s->file.fd) != 0) {
 		err_set(err, ERR_IO, "cannot write the spool %s: %m", s->file.path);
-		return ftruncate(s->file.fd, (off_t)s->bytes) == 0 ? -1 : err_detail(err, "nor cut it: %m");
+		int rc = ftruncate(s->file.fd, (off_t)s->bytes); /* which gives up what was reserved: the next credit reserves anew */
+		s->free_bytes -= (int64_t)(s->reserved - s->bytes);
+		s->reserved = s->bytes;
+		return rc == 0 ? -1 : err_detail(err, "nor cut it: %m");
 	}
 	KP("ledger.spool_synced");
 	s->bytes += b->n;

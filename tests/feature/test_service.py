@@ -304,3 +304,10 @@ def test_users_and_directories_are_what_systemd_can_make(tmp_path):
     assert made.returncode == 0, made.stderr
     run = os.stat(tmp_path / "run" / "headgate")
     assert run.st_mode & 0o7777 == 0o750 and run.st_gid == 33, run
+
+
+def test_f73_a_process_that_holds_keys_leaves_no_core(own):
+    assert own.client.chat().status == 200
+    with open(f"/proc/{app_pid(own)}/limits", encoding="ascii") as f:
+        core = [line.split()[4:6] for line in f if line.startswith("Max core file size")]
+    assert core == [["0", "0"]], core
