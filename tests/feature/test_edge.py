@@ -133,11 +133,11 @@ def test_f62_a_slow_reader_gets_the_whole_answer(gateway):
 
 # --- web servers that are reloaded or die --------------------------------------------------------------------------------
 
-GRACEFUL = {"nginx": signal.SIGHUP, "apache": signal.SIGUSR1, "apache-fcgid": signal.SIGUSR1}
+GRACEFUL = {"lighttpd": signal.SIGUSR1, "nginx": signal.SIGHUP, "apache": signal.SIGUSR1, "apache-fcgid": signal.SIGUSR1}
 PROGRAMS = {"lighttpd": "lighttpd", "nginx": "nginx", "apache": "apache2", "apache-fcgid": "apache2"}
 
 
-@pytest.mark.parametrize("web", [web for web in WEBS if web != "lighttpd"])  # its SIGUSR1 is not proven here
+@pytest.mark.parametrize("web", WEBS)
 def test_f64_a_graceful_reload_lets_streams_finish_or_cuts_them_honestly(own_stack, web):
     """Two streams are under way, one short, one of 20 s. Each ends with its terminal event, or without one and is accounted as cut.
     Calls made meanwhile are served."""
