@@ -682,7 +682,7 @@ static void an_answer_nobody_asked_for_is_nobodys_answer(void **state)
 		for (int round = 0; round < 3; round++) {
 			assert_int_equal(run(st), 0);
 			expect_body(st, "{\"ok\":1}");
-			http_server_sleep_ms(30);
+			http_server_sleep_ms(300); /* what comes unasked has come by then, on a busy machine too */
 		}
 		stage_free(st);
 	}
