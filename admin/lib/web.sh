@@ -32,6 +32,7 @@ lighttpd_settings() {
 		server.port = $port
 		server.upload-dirs = ( "$STATE/tmp" )
 		server.tag = ""
+		server.feature-flags = ( "server.graceful-shutdown-timeout" => 60 )
 		include "lighttpd-headgate.conf"
 	MAIN
 }

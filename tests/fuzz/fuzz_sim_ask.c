@@ -17,6 +17,15 @@ static void check(struct arena *a, struct str text)
 		abort();
 }
 
+/* The data of an event, behind the comment that may be asked for. */
+static struct str data_of(struct str event, bool comments)
+{
+	size_t at = comments ? str_find(event, STR("data: "), 0) : 0;
+	if (at == SIZE_MAX || (comments && !str_starts(event, STR(": keepalive"))) || !str_starts(str_sub(event, at, event.n), STR("data: ")))
+		abort();
+	return str_sub(event, at + 6, event.n);
+}
+
 static void stream(const struct sim_answer *answer, struct arena *a)
 {
 	struct sim_stream st;
@@ -24,10 +33,9 @@ static void stream(const struct sim_answer *answer, struct arena *a)
 	buf_init(&event, a, SIZE_MAX);
 	sim_stream_init(&st, answer, a);
 	for (int i = 0; i < 200 && sim_stream_next(&st, &event); i++) {
-		if (!str_starts(buf_view(&event), STR("data: ")))
-			abort();
+		struct str data = data_of(buf_view(&event), answer->ask->behaviour.comments);
 		if (st.stage != SIM_STAGE_END && !answer->ask->behaviour.garbage)
-			check(a, str_sub(buf_view(&event), 6, event.n));
+			check(a, data);
 		buf_clear(&event);
 	}
 }
