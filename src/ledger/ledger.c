@@ -66,7 +66,6 @@ struct ledger {
 	unsigned idle;	     /* committers that wait for work */
 	atomic_uint threads; /* committers that run; 0: callers commit */
 	_Atomic bool stopping;
-	_Atomic bool spool_failing; /* told once */
 	uint64_t stop_us;    /* when stopping: until then */
 	_Atomic uint64_t partitions_us; /* when to look at them next */
 	struct ledger_stats stats;
@@ -156,10 +155,10 @@ static bool lane_spool(struct lane *lane)
 	unsigned n = lane->n - lane->done;
 	if (!l->spool || !n || (!l->stopping && clock_now_us() < lane->records[lane->done]->queued_us + SPOOL_AFTER_US))
 		return false;
-	bool failing_before = l->spool_failing;
-	l->spool_failing = spool_append(l->spool, lane->records + lane->done, n, &err) < 0;
-	if (l->spool_failing) {
-		if (!failing_before)
+	struct spool_stats before;
+	spool_stats(l->spool, &before);
+	if (spool_append(l->spool, lane->records + lane->done, n, &err) < 0) {
+		if (!before.failing) /* told once */
 			LOG(LOG_LEVEL_ERROR, "ledger spool cannot be written, entries stay in memory and no new call is admitted", LF_INT("entries", n), LF_ERR(&err));
 		return false;
 	}
@@ -431,10 +430,8 @@ const struct ledger_options *ledger_options_of(const struct ledger *l)
 /* PostgreSQL answers again: what this process spooled is for adopting, by itself first of all. */
 void ledger_let_spool_go(struct ledger *l)
 {
-	if (!l->spool)
-		return;
-	spool_let_go(l->spool);
-	l->spool_failing = false;
+	if (l->spool)
+		spool_let_go(l->spool);
 }
 
 struct ledger_prices *ledger_prices(struct ledger *l)

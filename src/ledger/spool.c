@@ -117,7 +117,7 @@ static bool take_row(struct spool *s)
 
 static int refused(struct err *err, const struct err *why)
 {
-	err_set(err, ERR_BUSY, "this call could not be accounted for now");
+	err_set(err, ERR_BUSY, "what this call uses could not be written down: try again in a moment");
 	if (err)
 		err->retry_after_ms = RETRY_MS;
 	return err_detail(err, "%s", why->msg);
